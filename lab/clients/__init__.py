@@ -1,0 +1,1 @@
+"""Clients whose every byte is known: what they send (`exchange`), and when (`client`)."""

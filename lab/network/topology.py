@@ -1,0 +1,127 @@
+"""Four network namespaces, joined by links; each runs its own processes.
+
+    client ──── prod ──── worker ──── test
+          (1)       (2)         (3)
+
+(1) is the production link: frames as long as its MTU, never longer, because offloads are off; what is mirrored is what
+crosses it. (2) carries mirrored packets, headers of the mirror included. (3) carries replayed requests. An interface is named
+after the namespace that it leads to.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from lab.network import sandbox
+
+NAMESPACES = ("client", "prod", "worker", "test")
+CLIENT, PROD = "10.77.1.1", "10.77.1.2"
+MIRROR, WORKER = "10.77.2.1", "10.77.2.2"
+REPLAYER, TEST = "10.77.3.1", "10.77.3.2"
+
+_ROOT = Path(__file__).resolve().parents[2]
+_MIRROR_PATH_MTU = 9216  # 9,001 bytes of IP, and 14 + 8 + 8 + 20 around them
+_PATIENCE = 5.0
+
+
+class NetworkError(Exception):
+    """A command that makes the network failed; the text is one line with its own words."""
+
+
+class Network:
+    """The namespaces and the processes in them, for as long as the context lasts. Needs a sandbox around it."""
+
+    def __init__(self, production_mtu: int = 1500) -> None:
+        self.directory = sandbox.FILES
+        self._mtu = production_mtu
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        if not sandbox.inside():
+            raise NetworkError("the network is made inside a sandbox only: call lab.network.sandbox.enter() first")
+        try:
+            for name in NAMESPACES:
+                _run("ip", "netns", "add", name)
+                _run("ip", "-n", name, "link", "set", "lo", "up")
+            _link(("client", CLIENT), ("prod", PROD), self._mtu)
+            _link(("prod", MIRROR), ("worker", WORKER), _MIRROR_PATH_MTU)
+            _link(("worker", REPLAYER), ("test", TEST), 9001)
+            for here, there in (("client", "prod"), ("prod", "client")):
+                self.run(here, "ethtool", "-K", there, "tso", "off", "gso", "off", "gro", "off")
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._leave()
+
+    def run(self, namespace: str, *command: str) -> str:
+        """What a command in a namespace prints. Raises NetworkError when it fails."""
+        return _run("ip", "netns", "exec", namespace, *command)
+
+    def start(
+        self, namespace: str, command: Sequence[str], stdout: IO[bytes] | int | None = None, stderr: IO[bytes] | int | None = None
+    ) -> subprocess.Popen[bytes]:
+        """A process in a namespace, ended with the context at the latest."""
+        process = subprocess.Popen(
+            ["ip", "netns", "exec", namespace, *command], stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=_ROOT
+        )
+        self._processes.append(process)
+        return process
+
+    def start_python(self, namespace: str, module: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """A module of the lab, run as a program in a namespace."""
+        return self.start(namespace, [sys.executable, "-m", module, *arguments])
+
+    def socket(self, namespace: str, kind: socket.SocketKind) -> socket.socket:
+        """An IPv4 socket of this process in a namespace."""
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        there = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
+        try:
+            os.setns(there, os.CLONE_NEWNET)
+            return socket.socket(socket.AF_INET, kind)
+        finally:
+            os.setns(home, os.CLONE_NEWNET)
+            os.close(there)
+            os.close(home)
+
+    def _leave(self) -> None:
+        for process in reversed(self._processes):
+            stop(process)
+        for name in NAMESPACES:
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True)
+        for entry in self.directory.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def stop(process: subprocess.Popen[bytes], patience: float = _PATIENCE) -> int:
+    """End a process, by force if it does not end by itself; its exit status."""
+    if process.poll() is None:
+        process.terminate()
+    try:
+        return process.wait(patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
+def _link(left: tuple[str, str], right: tuple[str, str], mtu: int) -> None:
+    (here, address), (there, peer_address) = left, right
+    _run("ip", "link", "add", there, "netns", here, "mtu", str(mtu), "type", "veth", "peer", here, "netns", there, "mtu", str(mtu))
+    for name, interface, own in ((here, there, address), (there, here, peer_address)):
+        _run("ip", "-n", name, "address", "add", f"{own}/24", "dev", interface)
+        _run("ip", "-n", name, "link", "set", interface, "up")
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
+    if done.returncode:
+        raise NetworkError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout

@@ -1,0 +1,3 @@
+"""VPC Traffic Replay's data plane: mirrored packets in, the same requests out."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,237 @@
+"""`replayer check`: would `run` work? One line an answer: can we listen, and is each destination there.
+
+Only `OK` and `WARNING` let it pass. Nothing is sent to a destination but one HEAD (or GET) request for its prefix.
+"""
+
+import datetime
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TextIO
+from urllib.parse import urljoin, urlsplit
+
+import urllib3
+
+from replayer.settings import Destination, Settings, split_address
+
+_CONNECT_TIMEOUT = 3.0
+_ANSWER_TIMEOUT = 5.0
+_SO_RCVBUFFORCE = 33  # socket(7); the module has no name for it
+_SOON = 14 * 86_400.0
+
+
+class Outcome(StrEnum):
+    """What an answer means for `run`."""
+
+    OK = "✓"
+    WARNING = "!"
+    FAILED = "✗"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One line of the check."""
+
+    outcome: Outcome
+    text: str
+
+
+def check(settings: Settings, out: TextIO) -> int:
+    """Print every answer; 0 if `run` can work, 2 if something stands in the way."""
+    words = {} if out.isatty() else {Outcome.OK: "ok  ", Outcome.WARNING: "warn", Outcome.FAILED: "FAIL"}
+    failed = False
+    for answer in answers(settings):
+        print(words.get(answer.outcome, answer.outcome), answer.text, file=out, flush=True)
+        failed |= answer.outcome is Outcome.FAILED
+    return 2 if failed else 0
+
+
+def answers(settings: Settings) -> Iterator[Answer]:
+    """All answers for these settings, each when it is known."""
+    yield Answer(Outcome.OK, f"settings are valid: {len(settings.destinations)} destination(s)")
+    yield from listening(settings)
+    yield receive_buffer(settings.receive_buffer)
+    for destination in settings.destinations:
+        yield from reach(destination)
+
+
+def listening(settings: Settings) -> Iterator[Answer]:
+    """Are the ports free that `run` binds?"""
+    udp, tcp = socket.SOCK_DGRAM, socket.SOCK_STREAM
+    yield _free("vxlan_port", udp, settings.listen, settings.vxlan_port)
+    if settings.geneve_port is not None:
+        yield _free("geneve_port", udp, settings.listen, settings.geneve_port)
+    yield _free("health_address", tcp, *split_address(settings.health_address))
+    yield _free("admin_address", tcp, *split_address(settings.admin_address))
+
+
+def _free(setting: str, kind: socket.SocketKind, host: str, port: int) -> Answer:
+    protocol = "UDP" if kind is socket.SOCK_DGRAM else "TCP"
+    place = f"{setting}: {protocol} {_join(host, port)}"
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family, kind) as listener:
+            if kind is socket.SOCK_STREAM:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of before may linger
+            listener.bind(address)
+    except OSError as error:
+        letter = protocol[0].lower()
+        remedy = f"`ss -{letter}lnp 'sport = :{port}'` shows who has it, if it is taken"
+        return Answer(Outcome.FAILED, f"{place} cannot be bound: {error.strerror}; {remedy}")
+    return Answer(Outcome.OK, f"{place} is free")
+
+
+def receive_buffer(wished: int) -> Answer:
+    """Does the kernel grant the wished receive buffer?"""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, min(wished, (1 << 30) - 1))
+        except PermissionError:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, min(wished, (1 << 30) - 1))
+        granted = probe.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2  # the kernel doubles it for its own needs
+    if granted >= wished:
+        return Answer(Outcome.OK, f"receive_buffer: the kernel grants {granted:,} bytes")
+    remedy = f"bursts may be lost: sysctl -w net.core.rmem_max={wished}"
+    return Answer(Outcome.WARNING, f"receive_buffer: the kernel grants {granted:,} of {wished:,} bytes; {remedy}")
+
+
+def reach(destination: Destination) -> Iterator[Answer]:
+    """Is the destination resolvable, reachable, its TLS good, and is it what answers?"""
+    url, parts = destination.url, urlsplit(destination.url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        addresses = addresses_of(host, port)
+    except OSError as error:
+        yield Answer(
+            Outcome.FAILED, f"{url}: {host} cannot be resolved: {error.strerror}; correct the name, or its DNS"
+        )
+        return
+    yield Answer(Outcome.OK, f"{url}: {host} is {', '.join(addresses)}")
+    refused = {address: why for address in addresses if (why := _refusal(address, port))}
+    for address, why in refused.items():
+        outcome = Outcome.FAILED if len(refused) == len(addresses) else Outcome.WARNING
+        remedy = "is it up, and do its firewall or security group allow this machine?"
+        yield Answer(outcome, f"{url}: {_join(address, port)} is not reachable: {why}; {remedy}")
+    if len(refused) < len(addresses):
+        yield Answer(
+            Outcome.OK, f"{url}: {len(addresses) - len(refused)} of {len(addresses)} addresses accept connections"
+        )
+        yield from _ask(destination)
+
+
+def obstacle(destination: Destination) -> str:
+    """Why no connection to the destination is possible; empty if one is. Nothing is sent."""
+    parts = urlsplit(destination.url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        refused = [_refusal(address, port) for address in addresses_of(host, port)]
+    except OSError as error:
+        return f"{host} cannot be resolved: {error.strerror}"
+    return f"{_join(host, port)} is not reachable: {refused[0]}" if all(refused) else ""
+
+
+def addresses_of(host: str, port: int) -> list[str]:
+    """All addresses of a name, each once. Raises OSError."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:  # a label of more than 63 characters
+        raise OSError(0, "this is no host name") from None
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def _refusal(address: str, port: int) -> str:
+    """Why a connection to the address fails; empty if it does not."""
+    try:
+        socket.create_connection((address, port), timeout=_CONNECT_TIMEOUT).close()
+    except TimeoutError:
+        return f"no answer within {_CONNECT_TIMEOUT:g} s"
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _ask(destination: Destination) -> Iterator[Answer]:
+    """TLS and the answer to one request for the prefix."""
+    url = destination.url
+    try:
+        response, certificate = _head(destination)
+    except urllib3.exceptions.SSLError as error:
+        yield Answer(Outcome.FAILED, f"{url}: {_tls_fault(error)}")
+        return
+    except urllib3.exceptions.HTTPError as error:
+        yield Answer(
+            Outcome.FAILED, f"{url}: connected, but no HTTP answer: {_plain(error)}; is this the right port and scheme?"
+        )
+        return
+    if url.startswith("https:"):
+        yield _tls(url, certificate)
+    yield _redirect(url, response.status, response.headers.get("Location"))
+
+
+def _head(destination: Destination) -> tuple[urllib3.BaseHTTPResponse, dict[str, object]]:
+    """The answer to HEAD, or to GET where HEAD is not known, and the certificate. Raises urllib3's HTTPError."""
+    context = ssl.create_default_context()
+    if not destination.tls_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    timeout = urllib3.Timeout(connect=_CONNECT_TIMEOUT, read=_ANSWER_TIMEOUT)
+    certificate: dict[str, object] = {}
+    with urllib3.PoolManager(ssl_context=context, timeout=timeout, retries=False) as pool:
+        for method in ("HEAD", "GET"):
+            response = pool.request(method, destination.url, redirect=False, preload_content=False)
+            channel = getattr(response.connection, "sock", None)
+            if isinstance(channel, ssl.SSLSocket):
+                certificate = dict(channel.getpeercert() or {})
+            response.close()  # unread: the answer's body is nobody's business
+            if response.status not in (405, 501):
+                break
+    return response, certificate
+
+
+def _tls(url: str, certificate: dict[str, object]) -> Answer:
+    until = certificate.get("notAfter")
+    if not isinstance(until, str):
+        return Answer(Outcome.WARNING, f"{url}: TLS works, but its certificate is not verified (tls_verify: false)")
+    end = datetime.datetime.fromtimestamp(ssl.cert_time_to_seconds(until), datetime.UTC)
+    left = end - datetime.datetime.now(datetime.UTC)
+    outcome = Outcome.WARNING if left.total_seconds() < _SOON else Outcome.OK
+    return Answer(outcome, f"{url}: TLS is good, its certificate valid until {end:%Y-%m-%d} ({left.days} days)")
+
+
+def _tls_fault(error: urllib3.exceptions.SSLError) -> str:
+    cause = error.args[0] if error.args else error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        remedy = "correct the certificate or the url, trust its issuer on this machine, or say tls_verify: false"
+        return f"the certificate is not accepted: {cause.verify_message}; {remedy}"
+    return f"TLS fails: {_plain(error)}; does this port speak TLS? if not, write http://"
+
+
+def _redirect(url: str, status: int, location: str | None) -> Answer:
+    if 300 <= status < 400 and location:
+        target = urljoin(url, location)
+        if _origin(target) != _origin(url):
+            return Answer(
+                Outcome.FAILED, f"{url}: redirects to {target}: redirects are not followed; write that address as url"
+            )
+        return Answer(Outcome.OK, f"{url}: answers {status}, a redirect within itself to {target}")
+    if status >= 500:
+        return Answer(Outcome.WARNING, f"{url}: answers {status}: the test environment seems to be unwell")
+    return Answer(Outcome.OK, f"{url}: answers {status}, no redirect")
+
+
+def _origin(url: str) -> tuple[str, str | None, int]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _plain(error: Exception) -> str:
+    """What an exception of urllib3's says, without the objects that it shows."""
+    cause = error.args[-1] if error.args else error
+    text = str(cause.args[-1] if isinstance(cause, Exception) and cause.args else cause)
+    return " ".join(text.split())
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,112 @@
+"""The pure part of the worker as a whole: datagrams in, framed requests out, and what each destination gets of them.
+
+    decap ─Segment→ flows, reassembly ─Chunk→ http1 ─Request→ Route: selection → rewrite ─Outgoing→
+
+One call per datagram; nothing here waits, logs or reads a clock. All that happens is counted in the ledger.
+"""
+
+from collections.abc import Callable, Collection
+
+from replayer.decap import Segment, Tunnels, frame, geneve, vxlan
+from replayer.flows import FlowTable
+from replayer.http1 import Request, Rules
+from replayer.ledger import DestinationLedger, Ledger, Refused, Unselected
+from replayer.rewrite import Outgoing, Rewriter
+from replayer.selection import Selector
+from replayer.settings import Destination, Settings
+
+_NOTHING: list[Request] = []
+
+
+class Pipeline:
+    """Datagrams in, framed requests out. `now` is any clock that does not go back; `expire` wants a call every 50 ms."""
+
+    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._rules = Rules(ledger, settings.caps.head, settings.caps.body, _names(settings))
+        self._table = FlowTable(settings.caps, self._rules, ledger)
+        self._accept(settings)
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Take other settings into force; the flows go on."""
+        self._rules.configure(settings.caps.head, settings.caps.body, _names(settings))
+        self._table.reconfigure(settings.caps)
+        self._accept(settings)
+
+    def _accept(self, settings: Settings) -> None:
+        self._ports: Collection[int] | None = frozenset(settings.http_ports) or None
+        self._vnis: Collection[int] | None = frozenset(settings.vnis) or None
+        self._tunnels = Tunnels(settings.vxlan_port, settings.geneve_port)
+
+    def receive(self, datagram: bytes, now: float) -> list[Request]:
+        """The requests that a VXLAN datagram completes."""
+        self._ledger.datagrams += 1
+        segment = vxlan(datagram, self._ports, self._vnis)
+        if segment.__class__ is tuple:
+            self._ledger.segments += 1
+            return self._table.receive(segment, now)
+        return self._other(segment, now)
+
+    def receive_geneve(self, datagram: bytes, now: float) -> list[Request]:
+        """The requests that a GENEVE datagram completes."""
+        self._ledger.datagrams += 1
+        return self._other(geneve(datagram, self._ports, self._vnis), now)
+
+    def receive_frame(self, link_type: int, data: bytes, now: float) -> list[Request]:
+        """The requests that a captured frame completes; `link_type` is a pcap LINKTYPE number."""
+        self._ledger.datagrams += 1
+        return self._other(frame(link_type, data, self._ports, self._vnis, self._tunnels), now)
+
+    def _other(self, segment: Segment | Refused, now: float) -> list[Request]:
+        if isinstance(segment, Refused):
+            self._ledger.refused[segment] += 1
+            return _NOTHING
+        self._ledger.segments += 1
+        return self._table.receive(segment, now)
+
+    def expire(self, now: float) -> list[Request]:
+        """The requests that time alone brings: behind holes given up, of flows joined, proven by silence."""
+        return self._table.expire(now)
+
+    def close(self, now: float) -> list[Request]:
+        """The input has ended: nothing is held afterwards, all of it is accounted for."""
+        return self._table.close(now)
+
+
+def _names(settings: Settings) -> set[bytes]:
+    """All header fields that any stage looks at."""
+    names = {settings.mark_header.lower().encode()}
+    for destination in settings.destinations:
+        names |= Selector(settings, destination).names() | Rewriter(settings, destination).names()
+    return names
+
+
+class Route:
+    """The way of requests to one destination: chosen, then rewritten."""
+
+    def __init__(self, settings: Settings, destination: Destination, ledger: DestinationLedger) -> None:
+        self._ledger = ledger
+        self._selector = Selector(settings, destination)
+        self._everything = self._selector.everything
+        self._mark = settings.mark_header.lower().encode()
+        self._methods = frozenset(method.encode() for method in destination.methods)
+        self._rewrite: Callable[[Request], Outgoing] = Rewriter(settings, destination).rewrite
+
+    def outgoing(self, request: Request) -> Outgoing | None:
+        """The request as the destination gets it, or None; either is counted."""
+        ledger = self._ledger
+        ledger.framed += 1
+        if self._mark in request.names:
+            ledger.passed_over[Unselected.MARKED] += 1
+            return None
+        if self._methods and request.method not in self._methods:
+            ledger.passed_over[Unselected.METHOD] += 1
+            return None
+        if not self._everything:
+            selected, keyed = self._selector.select(request)
+            ledger.unkeyed += not keyed
+            if not selected:
+                ledger.passed_over[Unselected.PERCENTAGE] += 1
+                return None
+        ledger.selected += 1
+        return self._rewrite(request)

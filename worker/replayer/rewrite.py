@@ -1,0 +1,143 @@
+"""Rewriting: a framed request as it is sent to a destination.
+
+The head stays byte for byte as it came but for: the target (the destination's path prefix joined, absolute-form made
+origin-form), the version (this is an HTTP/1.1 sender), Host (the destination's, unless kept), hop-by-hop fields and
+Expect (left out, RFC 9110 §7.6.1), X-Forwarded-For (the client appended), X-Forwarded-Port, -Proto and -Host (set if
+absent), the fields in `drop_headers` (left out) and the mark (added). A chunked body goes out as one chunk.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from replayer.decap import endpoints
+from replayer.http1 import Request
+from replayer.settings import Destination, Settings
+
+#: RFC 9110 §7.6.1, and Proxy-Authorization. Transfer-Encoding stays: the body is sent chunked again.
+HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"proxy-authorization", b"te", b"upgrade"))
+_FOR, _PORT, _PROTO, _HOST = b"x-forwarded-for", b"x-forwarded-port", b"x-forwarded-proto", b"x-forwarded-host"
+_FORWARDED = (_FOR, _PORT, _PROTO, _HOST)
+#: What a Connection field may nominate and is left out, or must not be, anyway.
+_NOT_NOMINATED = HOP_BY_HOP | {b"", b"close", b"host", b"content-length", b"transfer-encoding"}
+_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND", b"QUERY"))
+_absolute_form = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://([^/?#]*)(.*)").fullmatch
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """A request for the wire. `lane` is the client's connection: requests of one lane keep their order."""
+
+    lane: bytes
+    method: bytes
+    head: bytes
+    body: bytes | bytearray
+    idempotent: bool
+
+
+class Rewriter:
+    """Rewrites for one destination."""
+
+    __slots__ = ("_changed", "_drop", "_host", "_keep_host", "_mark", "_prefix")
+
+    def __init__(self, settings: Settings, destination: Destination) -> None:
+        parts = urlsplit(destination.url)
+        self._host = parts.netloc.encode("idna" if not parts.netloc.isascii() else "ascii")
+        self._prefix = parts.path.rstrip("/").encode()
+        self._keep_host = destination.keep_host_header
+        self._drop = HOP_BY_HOP | {b"expect"} | {name.lower().encode() for name in destination.drop_headers}
+        self._changed = self._drop | {b"host", *_FORWARDED}
+        self._mark = b"%b: 1\r\n\r\n" % settings.mark_header.encode()
+
+    def names(self) -> frozenset[bytes]:
+        """The fields that are looked at, in lower case."""
+        return self._changed
+
+    def rewrite(self, request: Request) -> Outgoing:
+        """The request as it goes to the destination."""
+        parts, names, target = request.parts, request.names, request.target
+        authority = b""
+        if target[0] != 0x2F:
+            authority, target = _origin_form(target)
+        prefix = self._prefix if target[0] == 0x2F else b""
+        out = [
+            b"%b %b%b HTTP/1.1" % (request.method, prefix, target),
+            parts[0][len(request.method) + len(request.target) + 10 :],
+        ]
+        host = b""
+        forwarded = False
+        at = 1
+        for name in names:
+            if name == b"host":
+                host = authority or parts[at + 1].rstrip(b" \t")
+                out.append(b"\r\n%b: %b" % (parts[at], host if self._keep_host else self._host))
+            elif name not in self._drop:
+                out.append(b"\r\n%b: %b" % (parts[at], parts[at + 1]))
+                if name in _FORWARDED:
+                    forwarded = True
+            out.append(parts[at + 2])
+            at += 3
+        added = self._forward(names, out, request, host) if forwarded else _forwarded(request.key, host)
+        if not host:
+            added = b"Host: %b\r\n%b" % (self._host, added)
+        out[-1] = out[-1][:-2]
+        out += added, self._mark
+        head = b"".join(out)
+        if b"connection" in names:
+            head = _without_nominated(head, request)
+        body = self._chunks(request) if request.chunked else request.body
+        return Outgoing(request.key, request.method, head, body, request.method in _IDEMPOTENT)
+
+    def _forward(self, names: list[bytes], out: list[bytes], request: Request, host: bytes) -> bytes:
+        """Append the client to the last X-Forwarded-For; the forwarding fields that are absent."""
+        client, port = _client(request.key)
+        wanted = {_FOR: client, _PORT: port, _PROTO: b"http", _HOST: host}
+        for at in range(len(out) - 1, 1, -1):
+            if out[at][:18].lower() == b"\r\nx-forwarded-for:":
+                value = out[at].rstrip(b" \t")
+                out[at] = b"%b%b%b" % (value, b" " if value.endswith(b":") else b", ", client)
+                break
+        absent = [name for name in _FORWARDED if (name not in names or name in self._drop) and wanted[name]]
+        return b"".join(b"%b: %b\r\n" % (name.title(), wanted[name]) for name in absent)
+
+    def _chunks(self, request: Request) -> bytes:
+        """A chunked body anew: one chunk, the end, the trailers."""
+        lines = request.trailers.splitlines(keepends=True)
+        trailers = b"".join(line for line in lines if line.split(b":", 1)[0].lower() not in self._drop)
+        size = b"%x\r\n" % len(request.body) if request.body else b""
+        return b"".join((size, request.body, b"\r\n" if request.body else b"", b"0\r\n", trailers, b"\r\n"))
+
+
+@lru_cache(maxsize=16384)
+def _client(key: bytes) -> tuple[bytes, bytes]:
+    """Of a flow key: the client's address and production's port, as text."""
+    found = endpoints(key)
+    return found.src.encode(), b"%d" % found.dst_port
+
+
+@lru_cache(maxsize=16384)
+def _forwarded(key: bytes, host: bytes) -> bytes:
+    """The forwarding fields of a request that came without any."""
+    client, port = _client(key)
+    of_host = b"X-Forwarded-Host: %b\r\n" % host if host else b""
+    return b"X-Forwarded-For: %b\r\nX-Forwarded-Port: %b\r\nX-Forwarded-Proto: http\r\n%b" % (client, port, of_host)
+
+
+def _origin_form(target: bytes) -> tuple[bytes, bytes]:
+    """Authority and origin-form of an absolute-form target (RFC 9112 §3.2.2); an asterisk stays."""
+    match = _absolute_form(target)
+    if match is None:
+        return b"", target
+    path = match[2]
+    return match[1], path if path.startswith(b"/") else b"/" + path
+
+
+def _without_nominated(head: bytes, request: Request) -> bytes:
+    """`head` less the fields that the request's Connection fields nominate."""
+    values = (value for name, value in zip(request.names, request.parts[2::3], strict=True) if name == b"connection")
+    nominated = {option.strip(b" \t").lower() for value in values for option in value.split(b",")}
+    nominated -= _NOT_NOMINATED
+    for name in nominated:
+        head = re.sub(rb"(?i)\r\n" + re.escape(name) + rb":[^\r\n]*", b"", head)
+    return head
