@@ -11,7 +11,7 @@ import signal
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import uvloop
 
@@ -152,8 +152,7 @@ class _Connection(asyncio.Protocol):
         self._faulty = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         if self._faulty or self._transport is None:
@@ -200,8 +199,6 @@ async def _serve(address: str, port: int, file: Path) -> None:
         server = await loop.create_server(lambda: _Connection(log), address, port, backlog=4096)
         await ended.wait()
         server.close()
-        server.close_clients()
-        await server.wait_closed()
 
 
 def main() -> None:

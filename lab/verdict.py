@@ -1,7 +1,8 @@
 """What the clients sent, what production and the test environment received, and what the mirror path lost: compared.
 
-A request is *touched* when bytes of it were in no datagram that survived. A touched request cannot be replayed, and must not be;
-those written behind it without waiting for its answer may be given up with it; every other one arrives once, unchanged.
+A request is *touched* when bytes of it were in no datagram that survived. A touched request cannot be replayed, and must not be.
+Pipelined requests behind it may be given up, until one that waited for its answer shows where the stream stands.
+Every other request arrives once, unchanged.
 """
 
 from collections import Counter, defaultdict
@@ -26,7 +27,7 @@ class Verdict:
     sent: int = 0
     received: int = 0
     touched: int = 0
-    behind: int = 0  # untouched, but pipelined behind a touched one, and not received
+    behind: int = 0  # pipelined behind a touched one, untouched, and not received
     missing: list[str] = field(default_factory=list)  # untouched and not received
     repeated: list[str] = field(default_factory=list)
     torn: list[str] = field(default_factory=list)  # touched, and received all the same
@@ -55,7 +56,7 @@ def compare(sent: Sequence[Sent], production: Iterable[str], received: Sequence[
     verdict.touched = len(touched)
     for request in sent:
         copies = by_id.pop(request.id, [])
-        if request.status != 200 or answered.pop(request.id, 0) != 1:
+        if answered.pop(request.id, 0) != 1 or request.status != 200:
             verdict.unanswered.append(request.id)
         if not copies and request.id not in touched:
             if request.id in excused:
@@ -73,20 +74,22 @@ def compare(sent: Sequence[Sent], production: Iterable[str], received: Sequence[
 
 
 def _touched(sent: Sequence[Sent], lost: Iterable[Lost]) -> tuple[set[str], set[str]]:
-    """The ids of the touched requests, and of those written behind one of them."""
+    """The ids of the touched requests, and of the pipelined ones behind them."""
     holes: dict[tuple[int, int], list[Lost]] = defaultdict(list)
     for hole in lost:
         holes[hole.port, hole.nth].append(hole)
     touched: set[str] = set()
     excused: set[str] = set()
-    before = False  # whether one of the requests written together, up to here, was touched
+    unsure: set[tuple[int, int]] = set()  # connections of which a hole, and no single request behind it, was seen
     for request in sent:
-        before = before and request.behind > 0
-        if touches(holes.get((request.port, request.nth), ()), request.start, request.end):
+        connection = (request.port, request.nth)
+        if touches(holes.get(connection, ()), request.start, request.end):
             touched.add(request.id)
-            before = True
-        elif before:
+            unsure.add(connection)
+        elif request.together > 1 and connection in unsure:
             excused.add(request.id)
+        else:
+            unsure.discard(connection)
     return touched, excused
 
 

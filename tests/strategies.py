@@ -5,12 +5,14 @@
 `exchanges` draws whole keep-alive connections; `segmented` cuts them into segments.
 """
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from typing import Any, Literal
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from replayer.http1 import Request
 from replayer.ledger import Ledger, imbalances
@@ -30,8 +32,16 @@ from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
 
+#: EXAMPLES=20 looks twenty times as long for a counter-example.
+_PATIENCE = int(os.environ.get("EXAMPLES", "1"))
+
 FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
 WRAP = 1 << 32
+
+
+def examples(count: int) -> settings:
+    """How many examples a property is tried with."""
+    return settings(max_examples=count * _PATIENCE)
 
 
 @dataclass(frozen=True)
@@ -411,9 +421,13 @@ def pieces(exchange: Exchange, cuts: Iterable[int], answer: int = 200) -> list[P
 
 
 @st.composite
-def segmented(draw: st.DrawFn, exchange: Exchange, max_cuts: int = 12) -> list[Piece]:
-    """The exchange's segments in the order they were sent."""
-    return pieces(exchange, draw(st.lists(st.integers(1, max(1, len(exchange.stream) - 1)), max_size=max_cuts)))
+def segmented(draw: st.DrawFn, exchange: Exchange, max_cuts: int = 12, whole_methods: bool = False) -> list[Piece]:
+    """The exchange's segments in the order they were sent; `whole_methods` keeps the cuts out of the method names."""
+    cuts = draw(st.lists(st.integers(1, max(1, len(exchange.stream) - 1)), max_size=max_cuts))
+    if whole_methods:
+        names = [range(start + 1, start + 10) for start in exchange.starts]
+        cuts = [cut for cut in cuts if not any(cut in name for name in names)]
+    return pieces(exchange, cuts)
 
 
 def datagrams(conversation: Conversation, stream: bytes, parts: Sequence[Piece]) -> list[bytes]:

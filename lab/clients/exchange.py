@@ -31,7 +31,7 @@ class Sent:
     sha256: str
     start: int = 0
     end: int = 0
-    behind: int = 0  # requests written before it whose answers it did not wait for
+    together: int = 1  # requests written without waiting for answers, this one included
     port: int = 0  # the client's, and how often it was used before
     nth: int = 0
     status: int = 0  # production's answer; 0 = none
@@ -150,8 +150,8 @@ def _with_decoys(filler: bytes, place: int, mss: int) -> bytes:
 def _exchange(writes: list[bytes], requests: list[Sent]) -> Exchange:
     """The requests' places: heads lie one after the other, and a body belongs to the only request."""
     place = 0
-    for behind, request in enumerate(requests):
-        request.start, request.end, request.behind = place, place + request.end, behind
+    for request in requests:
+        request.start, request.end, request.together = place, place + request.end, len(requests)
         place = request.end
     requests[-1].end = sum(map(len, writes))
     return Exchange(writes, requests)

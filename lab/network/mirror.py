@@ -27,7 +27,7 @@ def start(network: Network, mirror: Mirror) -> None:
     vxlan = ("type", "vxlan", "id", str(mirror.vni), *ends, "nolearning")
     network.run("prod", "ip", "link", "add", _DEVICE, "mtu", "9001", *vxlan)
     network.run("prod", "ethtool", "-K", _DEVICE, "tso", "off", "gso", "off", "gro", "off")
-    network.run("prod", "ip", "link", "set", _DEVICE, "up", "addrgenmode", "none", "multicast", "off", "arp", "off")
+    network.run("prod", "ip", "link", "set", _DEVICE, "up")
     network.run("prod", "tc", "qdisc", "add", "dev", "client", "clsact")
     _copy(network, "ingress", ("dst", PROD), ("dport", mirror.port))
     if mirror.both:

@@ -28,6 +28,8 @@ REPLAYER, TEST = "10.77.3.1", "10.77.3.2"
 _ROOT = Path(__file__).resolve().parents[2]
 _MIRROR_PATH_MTU = 9216  # 9,001 bytes of IP, and 14 + 8 + 8 + 20 around them
 _PATIENCE = 5.0
+#: A kernel's own IPv6 chatter (multicast reports) would go into the mirror.
+_NO_IPV6 = "for file in /proc/sys/net/ipv6/conf/*/disable_ipv6; do [ ! -e $file ] || echo 1 > $file; done"
 
 
 class NetworkError(Exception):
@@ -35,10 +37,14 @@ class NetworkError(Exception):
 
 
 class Network:
-    """The namespaces and the processes in them, for as long as the context lasts. Needs a sandbox around it."""
+    """The namespaces and the processes in them, for as long as the context lasts. Needs a sandbox around it.
 
-    def __init__(self, production_mtu: int = 1500) -> None:
+    Logs and other files go with the context, unless `keep` names a directory that they are copied to.
+    """
+
+    def __init__(self, production_mtu: int = 1500, keep: Path | None = None) -> None:
         self.directory = sandbox.FILES
+        self._keep = keep
         self._mtu = production_mtu
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -49,6 +55,7 @@ class Network:
             for name in NAMESPACES:
                 _run("ip", "netns", "add", name)
                 _run("ip", "-n", name, "link", "set", "lo", "up")
+                self.run(name, "sh", "-c", _NO_IPV6)
             _link(("client", CLIENT), ("prod", PROD), self._mtu)
             _link(("prod", MIRROR), ("worker", WORKER), _MIRROR_PATH_MTU)
             _link(("worker", REPLAYER), ("test", TEST), 9001)
@@ -97,6 +104,8 @@ class Network:
             stop(process)
         for name in NAMESPACES:
             subprocess.run(["ip", "netns", "delete", name], capture_output=True)
+        if self._keep:
+            shutil.copytree(self.directory, self._keep, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock"))
         for entry in self.directory.iterdir():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 

@@ -7,18 +7,22 @@ import datetime
 import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
+from http.client import HTTPException
 from typing import TextIO
 from urllib.parse import urljoin, urlsplit
 
-import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
 
 from replayer.settings import Destination, Settings, split_address
 
 _CONNECT_TIMEOUT = 3.0
 _ANSWER_TIMEOUT = 5.0
 _SO_RCVBUFFORCE = 33  # socket(7); the module has no name for it
+_NOT_IMPLEMENTED = (405, 501)
 _SOON = 14 * 86_400.0
 
 
@@ -36,6 +40,15 @@ class Answer:
 
     outcome: Outcome
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What a destination answered."""
+
+    status: int
+    location: str | None
+    certificate: str  # until when it is valid; empty without a verified one
 
 
 def check(settings: Settings, out: TextIO) -> int:
@@ -156,43 +169,50 @@ def _ask(destination: Destination) -> Iterator[Answer]:
     """TLS and the answer to one request for the prefix."""
     url = destination.url
     try:
-        response, certificate = _head(destination)
-    except urllib3.exceptions.SSLError as error:
+        reply = _request(destination, "HEAD")
+        if reply.status in _NOT_IMPLEMENTED:
+            reply = _request(destination, "GET")
+    except ssl.SSLError as error:
         yield Answer(Outcome.FAILED, f"{url}: {_tls_fault(error)}")
         return
-    except urllib3.exceptions.HTTPError as error:
-        yield Answer(
-            Outcome.FAILED, f"{url}: connected, but no HTTP answer: {_plain(error)}; is this the right port and scheme?"
-        )
+    except (OSError, HTTPException, HTTPError) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        remedy = "is this the right port and scheme?"
+        yield Answer(Outcome.FAILED, f"{url}: connected, but no HTTP answer: {why}; {remedy}")
         return
     if url.startswith("https:"):
-        yield _tls(url, certificate)
-    yield _redirect(url, response.status, response.headers.get("Location"))
+        yield _tls(url, reply.certificate)
+    yield _redirect(url, reply.status, reply.location)
 
 
-def _head(destination: Destination) -> tuple[urllib3.BaseHTTPResponse, dict[str, object]]:
-    """The answer to HEAD, or to GET where HEAD is not known, and the certificate. Raises urllib3's HTTPError."""
+def _request(destination: Destination, method: str) -> _Reply:
+    """Ask for the prefix over a connection of its own; the answer's body stays unread."""
+    parts = urlsplit(destination.url)
+    host = parts.hostname or ""
+    connection: HTTPConnection
+    if parts.scheme == "https":
+        connection = HTTPSConnection(host, parts.port, timeout=_ANSWER_TIMEOUT, ssl_context=_context(destination))
+    else:
+        connection = HTTPConnection(host, parts.port, timeout=_ANSWER_TIMEOUT)
+    with closing(connection):
+        connection.connect()
+        channel = connection.sock
+        certificate = (channel.getpeercert() if isinstance(channel, ssl.SSLSocket) else None) or {}
+        connection.request(method, parts.path or "/", preload_content=False)
+        response = connection.getresponse()
+        return _Reply(response.status, response.headers.get("Location"), str(certificate.get("notAfter", "")))
+
+
+def _context(destination: Destination) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if not destination.tls_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    timeout = urllib3.Timeout(connect=_CONNECT_TIMEOUT, read=_ANSWER_TIMEOUT)
-    certificate: dict[str, object] = {}
-    with urllib3.PoolManager(ssl_context=context, timeout=timeout, retries=False) as pool:
-        for method in ("HEAD", "GET"):
-            response = pool.request(method, destination.url, redirect=False, preload_content=False)
-            channel = getattr(response.connection, "sock", None)
-            if isinstance(channel, ssl.SSLSocket):
-                certificate = dict(channel.getpeercert() or {})
-            response.close()  # unread: the answer's body is nobody's business
-            if response.status not in (405, 501):
-                break
-    return response, certificate
+    return context
 
 
-def _tls(url: str, certificate: dict[str, object]) -> Answer:
-    until = certificate.get("notAfter")
-    if not isinstance(until, str):
+def _tls(url: str, until: str) -> Answer:
+    if not until:
         return Answer(Outcome.WARNING, f"{url}: TLS works, but its certificate is not verified (tls_verify: false)")
     end = datetime.datetime.fromtimestamp(ssl.cert_time_to_seconds(until), datetime.UTC)
     left = end - datetime.datetime.now(datetime.UTC)
@@ -200,12 +220,11 @@ def _tls(url: str, certificate: dict[str, object]) -> Answer:
     return Answer(outcome, f"{url}: TLS is good, its certificate valid until {end:%Y-%m-%d} ({left.days} days)")
 
 
-def _tls_fault(error: urllib3.exceptions.SSLError) -> str:
-    cause = error.args[0] if error.args else error
-    if isinstance(cause, ssl.SSLCertVerificationError):
+def _tls_fault(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
         remedy = "correct the certificate or the url, trust its issuer on this machine, or say tls_verify: false"
-        return f"the certificate is not accepted: {cause.verify_message}; {remedy}"
-    return f"TLS fails: {_plain(error)}; does this port speak TLS? if not, write http://"
+        return f"the certificate is not accepted: {error.verify_message.rstrip('.')}; {remedy}"
+    return f"TLS fails: {error.reason or error}; does this port speak TLS? if not, write http://"
 
 
 def _redirect(url: str, status: int, location: str | None) -> Answer:
@@ -224,13 +243,6 @@ def _redirect(url: str, status: int, location: str | None) -> Answer:
 def _origin(url: str) -> tuple[str, str | None, int]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
-
-
-def _plain(error: Exception) -> str:
-    """What an exception of urllib3's says, without the objects that it shows."""
-    cause = error.args[-1] if error.args else error
-    text = str(cause.args[-1] if isinstance(cause, Exception) and cause.args else cause)
-    return " ".join(text.split())
 
 
 def _join(host: str, port: int) -> str:

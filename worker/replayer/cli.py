@@ -21,7 +21,7 @@ _SELECTING = ("client_address", "selection_key", "mark_header")
 _RUNNING = ("health_address", "admin_address", "drain_timeout", "poll_interval")
 _FRAMES = ("vxlan_port", "geneve_port")
 _CAPS = ("flows", "head", "body", "held_total", "hole_timeout")
-_QUEUE = ("queue", "queue_bytes", "queue_timeout")  # a capture waits, it does not queue
+_QUEUE = ("queue", "queue_timeout")  # a capture waits for the destination
 _OFFLINE = {"http_ports": "--port", "vnis": "--vni"}  # flags that are called otherwise
 _GENEVE_PORT = "6081"
 _EMPTY = ("none", "any", "all")
@@ -106,7 +106,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; the exit code. Errors are one line on standard error."""
-    options = _parser().parse_args(arguments)
+    options, unknown = _parser().parse_known_args(arguments)
+    if unknown:
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         return int(options.command(options))
     except (SettingsError, CaptureError) as error:
@@ -146,7 +148,7 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _flags(options: argparse.Namespace) -> Flags:
-    """The flags that were given, by what they set. A flag's place is its `dest`: `caps.flows`, `destination.timeout`."""
+    """The flags that were given, by what they set: a flag's `dest` is its place, such as `caps.flows`."""
     found: dict[str, dict[str, Any]] = {"settings": {}, "caps": {}, "destination": {}}
     for place, value in vars(options).items():
         model, dot, name = place.partition(".")
@@ -176,7 +178,7 @@ def _command(commands: Any, name: str, run: Any, text: str, epilog: str) -> argp
     parser = _command_parser(
         commands.add_parser, name=name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=epilog
     )
-    parser.set_defaults(command=run, destinations=[])
+    parser.set_defaults(command=run, parser=parser, destinations=[])
     return parser
 
 

@@ -61,7 +61,7 @@ class Source:
         settings = merge(read_yaml(text, self.place), self._flags, self.place)
         if not settings.destinations:
             raise SettingsError(
-                f"{self.place}: destinations: none is named: write `- url: http://...` under it, or --destination URL"
+                f"{self.place}: destinations: none is named: write `- url: http://...` under it, or say --destination URL"
             )
         return settings
 

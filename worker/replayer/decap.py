@@ -71,7 +71,7 @@ def vxlan(data: bytes, ports: Collection[int] | None, vnis: Collection[int] | No
     if len(data) >= _PLAIN_SIZE:
         flags, vni, ethertype, version, total, fragment, protocol, port, seq, ack, control = _PLAIN(data)
         if (
-            flags == _VNI_PRESENT
+            flags & _VNI_PRESENT
             and ethertype == _IPV4
             and version == 0x45
             and protocol == _IS_TCP

@@ -45,16 +45,14 @@ class Timeline:
 
 
 def requests(frames: Iterator[Frame], pipeline: Pipeline, timeline: Timeline) -> Iterator[list[Request]]:
-    """For each frame the requests that it completed (mostly none), its timers run before it; then what the end yields."""
+    """What each frame completes (mostly nothing), with the timers run before it; then what the end yields."""
     timers_at = now = float("-inf")
     for frame in frames:
         now = timeline.now(frame.at)
-        found = []
         if now >= timers_at + _TIMERS_EVERY:
             timers_at = now
-            found = pipeline.expire(now)
-        found += pipeline.receive_frame(frame.link_type, frame.data, now)
-        yield found
+            yield pipeline.expire(now)
+        yield pipeline.receive_frame(frame.link_type, frame.data, now)
     yield pipeline.close(max(now, 0.0))
 
 
@@ -67,8 +65,7 @@ def extract(paths: Sequence[str], settings: Settings, out: TextIO, err: TextIO, 
     damaged: list[CaptureError] = []
     for found in requests(read_all(paths, damaged), Pipeline(settings, ledger), timeline):
         for request in found:
-            json.dump(as_json(request, timeline.captured(request.at), with_body=with_body), out)
-            out.write("\n")
+            out.write(json.dumps(as_json(request, timeline.captured(request.at), with_body=with_body)) + "\n")
     out.flush()
     print(accounting(ledger), file=err)
     for error in damaged:

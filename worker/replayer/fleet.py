@@ -64,6 +64,7 @@ class PlaceReading:
     alive: bool  # its loop ticks
     since_tick: float | None
     generation: int | None
+    trouble: dict[str, str]  # destination → why it could not be reached last
     ledger: Ledger  # of all its processes
 
 
@@ -217,6 +218,7 @@ def _read(place: Place, now: float) -> PlaceReading:
         alive=since_tick is not None and since_tick < STALE,
         since_tick=since_tick,
         generation=None if last is None else last.generation,
+        trouble={} if last is None else last.trouble,
         ledger=total,
     )
 

@@ -46,9 +46,11 @@ class FlowTable:
         self.reconfigure(caps)
 
     def reconfigure(self, caps: Caps) -> None:
-        """Take other caps into force; flows beyond a smaller one leave as the next ones come."""
+        """Take other caps and rules into force; flows beyond a smaller cap leave as the next ones come."""
         self._caps = caps
         self._held_total = caps.held_total
+        for flow in self._flows.values():
+            flow.framer.resplit()
 
     def receive(self, segment: Segment, now: float) -> list[Request]:
         """The requests that a segment completes."""

@@ -5,8 +5,8 @@ for hours when its first segment is seen. Three rules follow:
 
 - Bytes are never joined across a hole. Inside a body whose length is known the hole is skipped by length, and the
   next request begins at the exact byte. Elsewhere the position is lost, and the framer searches.
-- While it searches, only a segment that begins with a complete, valid request head can be a request, and only if its
-  ACK number shows that the server has answered since the broken request: a body is sent under one ACK number, so text
+- While it searches, only a segment that begins with a complete, valid request head of a `FINDABLE` method can be a
+  request, and only if its ACK number shows that the server has answered since the broken request: a body is sent under one ACK number, so text
   in it that looks like a request is told apart. An interim `100 Continue` is no answer; hence `INTERIM`.
 - What is found that way is on probation: held until a later segment shows that the server answered it too. Data that
   follows at its end under the same ACK number shows that it was part of a body, or cannot be told from one.
@@ -25,10 +25,14 @@ from replayer.ledger import GivenUp, Ledger, PassedOver
 INTERIM = 32
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
-_LINE = _TOKEN + rb"++ [^\x00-\x20\x7f]++ HTTP/1\.[0-9]\r\n"
+_LINE = rb"(" + _TOKEN + rb"++) [^\x00-\x20\x7f]++ HTTP/1\.[0-9]\r\n"
 _head_at = re.compile(
     rb"(" + _TOKEN + rb"++) ([^\x00-\x20\x7f]++) HTTP/(1\.[0-9])\r\n(?:" + _TOKEN + rb"++:[^\r\n\x00]*+\r\n)*+\r\n"
 ).match
+#: The same but for stray CR, LF and NUL in values, which `receive` looks for in a cheaper way.
+_whole_head = re.compile(
+    rb"(" + _TOKEN + rb"++) ([^\x00-\x20\x7f]++) HTTP/(1\.[0-9])\r\n(?:" + _TOKEN + rb"++:[^\r]*+\r\n)*+\r\n"
+).fullmatch
 _line_at = re.compile(_LINE).match
 _begun_line = re.compile(
     _TOKEN + rb"++(?: (?:[^\x00-\x20\x7f]++(?: (?:H(?:T(?:T(?:P(?:/(?:1(?:\.(?:[0-9]\r?)?)?)?)?)?)?)?)?)?)?)?"
@@ -36,6 +40,17 @@ _begun_line = re.compile(
 _absolute = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]").match
 _authority = re.compile(rb"[^/?#]+:[0-9]+").fullmatch
 _field_lines = re.compile(rb"([^\r\n:]+):[ \t]*([^\r\n]*?)[ \t]*\r\n").findall
+
+#: No request is shorter (`GET / HTTP/1.0` and the blank line), so a shorter hole holds no whole one.
+SHORTEST = 18
+
+#: Methods that a request found by searching may have: the registered ones (RFC 9110 §16.1.1) that are no other's end,
+#: so that the rest of a torn request line (`ET / HTTP/1.1`, or BIND of UNBIND) is none.
+FINDABLE = frozenset(
+    b"ACL BASELINE-CONTROL CHECKIN COPY DELETE GET HEAD LABEL MERGE MKACTIVITY MKCALENDAR MKCOL MKREDIRECTREF "
+    b"MKWORKSPACE MOVE OPTIONS ORDERPATCH PATCH POST PROPFIND PROPPATCH PUT QUERY REBIND REPORT SEARCH TRACE UNBIND "
+    b"UNCHECKOUT UNLINK UNLOCK UPDATE UPDATEREDIRECTREF VERSION-CONTROL".split()
+)
 
 #: Fields that decide how a request is framed.
 FRAMING = frozenset((b"content-length", b"transfer-encoding", b"upgrade"))
@@ -95,16 +110,20 @@ class Rules:
         self.body_limit = body_limit
         self.split = _splitter({b"host", *FRAMING, *names})
 
+    def split_head(self, head: bytes) -> tuple[list[bytes], list[bytes]]:
+        """The parts of a head, and the names among them in lower case."""
+        parts = self.split.split(head)
+        return parts, [name.lower() for name in parts[1::3]]
+
 
 def _splitter(names: Iterable[bytes]) -> re.Pattern[bytes]:
     """A pattern whose `split` parts a head at the named fields; first letters in a set keep it fast."""
     by_letter: dict[bytes, list[bytes]] = {}
     for name in sorted(names):
         by_letter.setdefault(name[:1], []).append(re.escape(name[1:]))
-    letters = {first: b"[" + re.escape(first.upper()) + re.escape(first) + b"]" for first in by_letter}
-    branches = b"|".join(letters[first] + b"(?i:" + b"|".join(rest) + b")" for first, rest in by_letter.items())
-    first = b"(?:" + b"|".join(letters.values()) + b")"
-    return re.compile(rb"\r\n(?=" + first + rb")(" + branches + rb"):[ \t]*+([^\r\n]*)")
+    letters = {first: re.escape(first.upper()) + re.escape(first) for first in by_letter}
+    branches = b"|".join(b"[%b](?i:%b)" % (letters[first], b"|".join(rest)) for first, rest in by_letter.items())
+    return re.compile(rb"\r\n(?=[%b])(%b):[ \t]*+([^\r\n]*)" % (b"".join(letters.values()), branches))
 
 
 def answered(ack: int, before: int) -> bool:
@@ -156,12 +175,18 @@ class Framer:
         """The requests that `data` completes; it begins at `offset`, behind a hole of `lost` bytes."""
         if not lost:
             if self._phase == _BOUNDARY:
-                match = _head_at(data)
-                if match is not None and match.end() == len(data) <= self._rules.head_limit:
+                match = _whole_head(data)
+                if match is not None and 0 not in data and data.count(10) == data.count(13):
                     parts = self._rules.split.split(data)
                     names = [name.lower() for name in parts[1::3]]
                     method, target, version = match.groups()
-                    if names.count(b"host") == 1 and FRAMING.isdisjoint(names) and target[0] == 0x2F and method != b"CONNECT":
+                    if (
+                        names.count(b"host") == 1
+                        and FRAMING.isdisjoint(names)
+                        and target[0] == 0x2F
+                        and method != b"CONNECT"
+                        and len(data) <= self._rules.head_limit
+                    ):
                         ledger = self._rules.ledger
                         ledger.framed += 1
                         ledger.framed_bytes += len(data)
@@ -203,6 +228,11 @@ class Framer:
     def outwait(self) -> list[Request]:
         """Nothing has contradicted the requests on probation for long enough."""
         return self._release() if self._phase == _PROVING and self._pending else _NOTHING
+
+    def resplit(self) -> None:
+        """The rules name other fields: split anew what was split already and is not out yet."""
+        for request in (*(self._pending or ()), *((self._request,) if self._request else ())):
+            request.parts, request.names = self._rules.split_head(request.head)
 
     @property
     def on_probation(self) -> bool:
@@ -253,7 +283,7 @@ class Framer:
                 self._discard_pending()
                 self._search(GivenUp.UNPROVEN, floor)
         if lost:
-            self._hole(lost)
+            self._hole(lost, ack)
         at, size = 0, len(data)
         while at < size:
             if self._phase <= _HEAD:
@@ -267,7 +297,7 @@ class Framer:
         self._ack = ack
         return out
 
-    def _hole(self, lost: int) -> None:
+    def _hole(self, lost: int, ack: int) -> None:
         if self._phase == _BODY:
             self.abandon(GivenUp.HOLE)
             if lost <= self._left:
@@ -284,7 +314,8 @@ class Framer:
             self.abandon(GivenUp.HOLE)
         elif self._phase in (_BOUNDARY, _PROVING):
             self._rules.ledger.given_up[GivenUp.HOLE] += 1
-            self._search(GivenUp.HOLE, self._ack)
+            # What follows a hole too short for a whole request is of the broken one.
+            self._search(GivenUp.HOLE, ack if lost < SHORTEST else self._ack)
         elif self._phase == _SEARCHING and self._floor < 0:
             self._floor = self._ack
 
@@ -314,8 +345,7 @@ class Framer:
         elif match is None or match.end() != len(head):
             self._refuse_head(head, ack)
         else:
-            parts = self._rules.split.split(head)
-            names = [name.lower() for name in parts[1::3]]
+            parts, names = self._rules.split_head(head)
             method, target, version = match.groups()
             request = Request(method, target, version, head, parts, names, self.key, begin, now, 0)
             self._begin(request, ack, out)
@@ -406,7 +436,7 @@ class Framer:
         if self._phase == _SEARCHING and not at:
             first = self._floor < 0
             match = _line_at(data) if first else _head_at(data)
-            if match is not None and (first or answered(ack, self._floor)):
+            if match is not None and match[1] in FINDABLE and (first or answered(ack, self._floor)):
                 self._phase = _PROVING
                 self._floor = ack
                 self._pending = []

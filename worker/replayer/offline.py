@@ -14,7 +14,7 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from replayer.capture import CaptureError, Opener, plain, read_all
+from replayer.capture import CaptureError, plain, read_all
 from replayer.check import obstacle
 from replayer.extract import Timeline, requests
 from replayer.ledger import DestinationLedger, Ledger
@@ -28,7 +28,8 @@ _TICK = 0.05
 _POLL = 0.002
 _FRAMES_AT_ONCE = 64  # then answers have their turn
 _MOST_WAITING = 1024  # requests submitted and not answered
-_PATIENCE = 86_400.0  # a request of a slow connection is never given up for having waited
+_QUEUE_TIMEOUT = 86_400.0  # a request behind others of a slow connection is never given up for having waited
+_LIVES = 3  # timeouts in a row without an answer end the replay
 _LATE = 1.0  # worth a word
 
 
@@ -42,19 +43,22 @@ def replay(paths: Sequence[str], settings: Settings, speed: float, err: TextIO) 
     if reason:
         raise SettingsError(f"--to {destination.url}: {reason}: start it, or correct the address")
     ledger, damaged = Ledger(), list[CaptureError]()
-    progress = _Bar(paths, ledger.destination(destination.url)) if err.isatty() else None
+    part = ledger.destination(destination.url)
+    progress = _Bar(paths, part) if err.isatty() else None
+    remarks = []
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             late = runner.run(_replay(paths, settings, speed, ledger, damaged, progress))
+        if late > _LATE:
+            remarks.append(f"the destination was slower than the capture: up to {late:.1f} s behind its pace")
+    except _Stalled as stalled:
+        remarks.append(f"--to {destination.url}: {stalled}: the rest was not replayed")
     finally:
         if progress is not None:
             progress.stop()
         print(accounting(ledger), file=err)
-    if late > _LATE:
-        print(f"replayer: the destination was slower than the capture: up to {late:.1f} s behind its pace", file=err)
-    for error in damaged:
-        print(f"replayer: {error}", file=err)
-    part = ledger.destination(destination.url)
+    for remark in (*remarks, *damaged):
+        print(f"replayer: {remark}", file=err)
     return 3 if damaged else int(part.replayed < part.selected)
 
 
@@ -67,28 +71,30 @@ async def _replay(
     progress: "_Bar | None",
 ) -> float:
     """Replay all; how far the replay fell behind the pace, in seconds."""
-    destination = settings.destinations[0].model_copy(update={"queue_timeout": _PATIENCE})
+    destination = settings.destinations[0].model_copy(update={"queue_timeout": _QUEUE_TIMEOUT})
     part = ledger.destination(destination.url)
     route = Route(settings, destination, part)
     pool = Pool(destination, part)
-    pace, room = _Pace(speed), _Room(pool, destination)
+    pace, room = _Pace(speed), _Room(pool, destination, part)
     ticker = asyncio.create_task(_tick(pool, progress))
     frames = read_all(paths, damaged, progress.open if progress is not None else plain)
     try:
         for number, found in enumerate(requests(frames, Pipeline(settings, ledger), Timeline())):
             for request in found:
+                await pace.due(request.at)
                 outgoing = route.outgoing(request)
                 if outgoing is not None:
-                    await pace.due(request.at)
-                    await room.wait(outgoing)
-                    pool.submit(outgoing, asyncio.get_running_loop().time())
+                    try:
+                        await room.wait(outgoing)
+                    finally:  # selected: the pool accounts for it, also when all ends here
+                        pool.submit(outgoing, asyncio.get_running_loop().time())
             if number % _FRAMES_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        while pool.pending:
-            await asyncio.sleep(_POLL)
+        await room.empty()
     finally:
         ticker.cancel()
         pool.abort()
+        await asyncio.sleep(0)  # the closed connections' turn
     return pace.late
 
 
@@ -122,21 +128,46 @@ class _Pace:
             await asyncio.sleep(wait)
 
 
+class _Stalled(Exception):
+    """The destination has gone and does not come back."""
+
+
 class _Room:
     """Keeps what waits for the destination under the pool's limits, so that it never drops for want of room."""
 
-    def __init__(self, pool: Pool, destination: Destination) -> None:
+    def __init__(self, pool: Pool, destination: Destination, part: DestinationLedger) -> None:
         self._pool = pool
+        self._part = part
         self._most = min(_MOST_WAITING, destination.queue)
         self._most_bytes = destination.queue_bytes
+        self._patience = _LIVES * (destination.timeout + destination.connect_timeout)
         self._bytes = 0  # since nothing waited: at least what waits now
+        self._answered = 0
+        self._answered_at = 0.0
 
     async def wait(self, outgoing: Outgoing) -> None:
         """Wait until there is room for one more."""
         size = len(outgoing.head) + len(outgoing.body)
+        self._answered = -1
         while self._pool.pending and (self._pool.pending >= self._most or self._bytes + size > self._most_bytes):
-            await asyncio.sleep(_POLL)
+            await self._pause()
         self._bytes = size + (self._bytes if self._pool.pending else 0)
+
+    async def empty(self) -> None:
+        """Wait until all is answered."""
+        self._answered = -1
+        while self._pool.pending:
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Let time pass. Raises _Stalled when nothing was answered for too long: the pool itself waits forever."""
+        now = asyncio.get_running_loop().time()
+        answered = self._part.replayed + sum(self._part.failed.values())
+        if answered != self._answered:
+            self._answered, self._answered_at = answered, now
+        elif now - self._answered_at > self._patience:
+            raise _Stalled(self._pool.trouble or "no answer")
+        await asyncio.sleep(_POLL)
 
 
 class _Bar:
@@ -155,7 +186,7 @@ class _Bar:
     def open(self, path: str) -> io.BufferedReader:
         """Open a file whose reading moves the bar."""
         raw = open(path, "rb", buffering=0)  # noqa: SIM115 - the reader closes it
-        return io.BufferedReader(self._progress.wrap_file(raw, task_id=self._task))  # type: ignore[type-var]
+        return io.BufferedReader(self._progress.wrap_file(raw, task_id=self._task))  # type: ignore[arg-type]
 
     def show(self, pending: int) -> None:
         """Draw the present state."""

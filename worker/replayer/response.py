@@ -10,8 +10,9 @@ One connection carries one exchange at a time, so a reader knows the method that
 6. Content-Length.
 8. otherwise: until the connection closes.
 
-Bodies are skipped, not kept. As RFC 9112 §2.2 and §5.2 allow, a line may end with a bare LF and a folded field is unfolded.
-Most answers come whole in one read with a Content-Length: one regular expression frames these, all others are taken step by step.
+Bodies are skipped, not kept. As RFC 9112 §2.2 and §5.2 allow, a line may end with a bare LF and a folded field is
+unfolded. Most answers come whole in one read with a Content-Length: one regular expression frames these, all others
+are taken step by step.
 """
 
 import re
@@ -67,7 +68,7 @@ class _Expect(Enum):
 
 
 class ResponseReader:
-    """The answers on one connection. After BadResponse or ResponseTooLarge, or once `reusable` is false, it is of no use."""
+    """The answers on one connection. Once it raised, or `reusable` is false, it is of no more use."""
 
     __slots__ = ("_expect", "_held", "_left", "_limit", "_plain_limit", "_read", "_status", "reusable", "started")
 
@@ -80,14 +81,13 @@ class ResponseReader:
         self._restart()
 
     def receive(self, data: bytes, method: bytes) -> int:
-        """The status if `data` completes the answer to a `method` request, else 0. Raises BadResponse, ResponseTooLarge."""
+        """The status if `data` completes the answer to a `method` request, else 0.
+
+        Raises BadResponse, ResponseTooLarge.
+        """
         if not self.started:
             head = _PLAIN_HEAD.match(data)
-            if (
-                head is not None
-                and head.end() + int(head[2]) == len(data) <= self._plain_limit
-                and method != b"HEAD"
-            ):
+            if head is not None and head.end() + int(head[2]) == len(data) <= self._plain_limit and method != b"HEAD":
                 return int(head[1])
             self.started = True
         return self._step_by_step(data, method)
@@ -232,7 +232,7 @@ class ResponseReader:
 
 
 def _framing(fields: bytes) -> tuple[list[bytes], bool | None, bool]:
-    """Content-Length's values, whether `chunked` is the last coding (None: no coding), and whether the connection closes."""
+    """Content-Length's values, whether `chunked` is the last coding (None: no coding), whether it says close."""
     fields = _FOLD.sub(b" ", fields)
     if _FIELDS.fullmatch(fields) is None:
         raise BadResponse("a line of the head that is no field")

@@ -43,12 +43,12 @@ class Rewriter:
 
     def __init__(self, settings: Settings, destination: Destination) -> None:
         parts = urlsplit(destination.url)
-        self._host = parts.netloc.encode("idna" if not parts.netloc.isascii() else "ascii")
-        self._prefix = parts.path.rstrip("/").encode()
+        self._host = b"\r\nHost: " + parts.netloc.encode("ascii" if parts.netloc.isascii() else "idna")
+        self._prefix = b" " + parts.path.rstrip("/").encode()
         self._keep_host = destination.keep_host_header
         self._drop = HOP_BY_HOP | {b"expect"} | {name.lower().encode() for name in destination.drop_headers}
         self._changed = self._drop | {b"host", *_FORWARDED}
-        self._mark = b"%b: 1\r\n\r\n" % settings.mark_header.encode()
+        self._mark = b"\r\n%b: 1" % settings.mark_header.encode()
 
     def names(self) -> frozenset[bytes]:
         """The fields that are looked at, in lower case."""
@@ -56,50 +56,45 @@ class Rewriter:
 
     def rewrite(self, request: Request) -> Outgoing:
         """The request as it goes to the destination."""
-        parts, names, target = request.parts, request.names, request.target
-        authority = b""
+        method, target, parts, names = request.method, request.target, request.parts, request.names
+        rest = parts[0][len(method) + len(target) + 10 :]
+        host, prefix = b"", self._prefix
         if target[0] != 0x2F:
-            authority, target = _origin_form(target)
-        prefix = self._prefix if target[0] == 0x2F else b""
-        out = [
-            b"%b %b%b HTTP/1.1" % (request.method, prefix, target),
-            parts[0][len(request.method) + len(request.target) + 10 :],
-        ]
-        host = b""
+            host, target = _origin_form(target)
+            prefix = b" " if target == b"*" else prefix
+        out = [method, prefix, target, b" HTTP/1.1", b"", self._mark, rest]
         forwarded = False
         at = 1
         for name in names:
             if name == b"host":
-                host = authority or parts[at + 1].rstrip(b" \t")
-                out.append(b"\r\n%b: %b" % (parts[at], host if self._keep_host else self._host))
+                host = host or parts[at + 1].rstrip(b" \t")
+                out.append(b"\r\nHost: " + host if self._keep_host else self._host)
             elif name not in self._drop:
-                out.append(b"\r\n%b: %b" % (parts[at], parts[at + 1]))
-                if name in _FORWARDED:
-                    forwarded = True
+                forwarded = forwarded or name in _FORWARDED
+                out += b"\r\n", parts[at], b": ", parts[at + 1]
             out.append(parts[at + 2])
             at += 3
-        added = self._forward(names, out, request, host) if forwarded else _forwarded(request.key, host)
-        if not host:
-            added = b"Host: %b\r\n%b" % (self._host, added)
-        out[-1] = out[-1][:-2]
-        out += added, self._mark
+        out[4] = self._forward(request, out, host) if forwarded else _forwarded(request.key, host)
+        if b"host" not in names:
+            out[4] += self._host
         head = b"".join(out)
         if b"connection" in names:
             head = _without_nominated(head, request)
         body = self._chunks(request) if request.chunked else request.body
-        return Outgoing(request.key, request.method, head, body, request.method in _IDEMPOTENT)
+        return Outgoing(request.key, method, head, body, method in _IDEMPOTENT)
 
-    def _forward(self, names: list[bytes], out: list[bytes], request: Request, host: bytes) -> bytes:
-        """Append the client to the last X-Forwarded-For; the forwarding fields that are absent."""
+    def _forward(self, request: Request, out: list[bytes], host: bytes) -> bytes:
+        """Append the client to the last X-Forwarded-For in `out`; returns the forwarding fields that are absent."""
         client, port = _client(request.key)
-        wanted = {_FOR: client, _PORT: port, _PROTO: b"http", _HOST: host}
-        for at in range(len(out) - 1, 1, -1):
-            if out[at][:18].lower() == b"\r\nx-forwarded-for:":
-                value = out[at].rstrip(b" \t")
-                out[at] = b"%b%b%b" % (value, b" " if value.endswith(b":") else b", ", client)
+        sent = [name for name in request.names if name not in self._drop]
+        for at in range(len(out) - 1, 6, -1):
+            if out[at].lower() == _FOR:
+                value = out[at + 2].rstrip(b" \t")
+                out[at + 2] = value + b", " + client if value else client
                 break
-        absent = [name for name in _FORWARDED if (name not in names or name in self._drop) and wanted[name]]
-        return b"".join(b"%b: %b\r\n" % (name.title(), wanted[name]) for name in absent)
+        wanted = {_FOR: client, _PORT: port, _PROTO: b"http", _HOST: host}
+        absent = ((name, value) for name, value in wanted.items() if value and name not in sent)
+        return b"".join(b"\r\n%b: %b" % (name.title(), value) for name, value in absent)
 
     def _chunks(self, request: Request) -> bytes:
         """A chunked body anew: one chunk, the end, the trailers."""
@@ -120,8 +115,8 @@ def _client(key: bytes) -> tuple[bytes, bytes]:
 def _forwarded(key: bytes, host: bytes) -> bytes:
     """The forwarding fields of a request that came without any."""
     client, port = _client(key)
-    of_host = b"X-Forwarded-Host: %b\r\n" % host if host else b""
-    return b"X-Forwarded-For: %b\r\nX-Forwarded-Port: %b\r\nX-Forwarded-Proto: http\r\n%b" % (client, port, of_host)
+    of_host = b"\r\nX-Forwarded-Host: " + host if host else b""
+    return b"\r\nX-Forwarded-For: %b\r\nX-Forwarded-Port: %b\r\nX-Forwarded-Proto: http%b" % (client, port, of_host)
 
 
 def _origin_form(target: bytes) -> tuple[bytes, bytes]:

@@ -1,8 +1,8 @@
-"""One shard: a process with a loop that receives datagrams, hands them to the pipeline and the requests to the pools.
+"""One shard: a process that receives datagrams, hands them to the pipeline and the requests to the pools.
 
-The supervisor starts it (`python -m replayer.shard`) with the sockets, a memory file for snapshots and a control socket,
-and sends lines of JSON over the last: `{"generation": n, "settings": {…}}` first and at each change, `{"drain": seconds}`
-to end. A shard never outlives its supervisor. Signals meant for the worker are the supervisor's to answer.
+The supervisor starts it (`python -m replayer.shard`) with sockets, a memory file for snapshots and a control socket.
+Lines of JSON come over the last: `{"generation": n, "settings": {…}}` first and at each change, `{"drain": seconds}` to
+end. A shard never outlives its supervisor. Signals meant for the worker are the supervisor's to answer.
 
 What fails outside of a pool's connections ends the process: a successor that counts right is better than a shard whose
 accounting no longer does.
@@ -161,6 +161,7 @@ class Shard:
                 at=now,
                 generation=self._generation,
                 draining=self._drain_until is not None,
+                trouble={url: pool.trouble for url, pool in self._pools.items() if pool.trouble},
                 ledger=as_dict(self._ledger),
             )
         )

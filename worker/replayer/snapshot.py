@@ -29,6 +29,7 @@ class Snapshot:
     at: float  # CLOCK_MONOTONIC: when the receive loop's timer last ran
     generation: int  # of the settings in force
     draining: bool
+    trouble: dict[str, str]  # destination → why it could not be reached last
     ledger: dict[str, Any]  # ledger.as_dict
 
 

@@ -5,7 +5,6 @@ which may take its time; a third serves the pages.
 """
 
 import errno
-import json
 import logging
 import random
 import resource
@@ -13,19 +12,18 @@ import selectors
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from http import HTTPStatus
+from dataclasses import replace
 from os import sched_getaffinity
 from queue import Empty, SimpleQueue
 from time import monotonic
 
-from replayer import __version__, metrics, steering
+from replayer import __version__, pages, steering
 from replayer.configuration import Source
-from replayer.endpoints import Answer, Endpoints, Pages, text
-from replayer.fleet import CrashLoop, Fleet
-from replayer.ledger import Ledger, add, arrived, as_dict, imbalances
+from replayer.endpoints import Answer, Endpoints
+from replayer.fleet import CrashLoop, Fleet, PlaceReading
+from replayer.pages import State, totals
 from replayer.report import accounting
 from replayer.settings import Settings, SettingsError, split_address
 
@@ -41,7 +39,7 @@ log = logging.getLogger("replayer.supervisor")
 
 
 def run(source: Source) -> int:
-    """Run the worker until a signal ends it; the exit code."""
+    """Run the worker until a signal ends it; the exit code. Raises SettingsError before anything is received."""
     logging.basicConfig(format=LOG_FORMAT, level=logging.INFO)
     endpoints = Endpoints()
     groups: list[list[socket.socket]] = []
@@ -50,10 +48,6 @@ def run(source: Source) -> int:
         _open_groups(settings, groups)
         supervisor = Supervisor(source, settings, groups)
         supervisor.serve_pages(endpoints)
-    except SettingsError as error:
-        log.critical("%s", error)
-        return 2
-    else:
         return supervisor.run()
     finally:
         endpoints.close()
@@ -84,24 +78,12 @@ def _bind_error(what: str, error: OSError) -> str:
     return f"{what}: {error.strerror or error}: {remedies.get(error.errno or 0, 'choose another')}"
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
-    """What the pages tell beside the shards' accounting; replaced as a whole."""
-
-    settings: Settings
-    generation: int = 1
-    config_errors: int = 0
-    config_error: str | None = None  # the last one, while it stands
-    draining: bool = False
-
-
 class Supervisor:
     """Everything but the shards' own state."""
 
     def __init__(self, source: Source, settings: Settings, groups: list[list[socket.socket]]) -> None:
-        self._state = _State(settings)
+        self._state = State(settings, steering.effective_buffer(groups[0][0]))
         self._fleet = Fleet(groups)
-        self._buffer = steering.effective_buffer(groups[0][0])
         self._wake = _Wake()
         self._looker = _Looker(source, self._wake, settings.poll_interval)
         self._bound = {"health": "", "admin": ""}
@@ -109,12 +91,16 @@ class Supervisor:
     def serve_pages(self, endpoints: Endpoints) -> None:
         """Bind the health and admin addresses. Raises SettingsError."""
         settings = self._state.settings
-        health: Pages = {"/healthz": self._healthz}
-        admin: Pages = {**health, "/metrics": self._metrics, "/status": self._status}
-        addresses = (("health", settings.health_address, health), ("admin", settings.admin_address, admin))
-        for name, address, pages in addresses:
+
+        def page(show: Callable[[State, Sequence[PlaceReading]], Answer]) -> Callable[[], Answer]:
+            return lambda: show(self._state, self._fleet.read())
+
+        open_to_all = {"/healthz": page(pages.health)}
+        admin = {**open_to_all, "/metrics": page(pages.prometheus), "/status": page(pages.status)}
+        addresses = (("health", settings.health_address, open_to_all), ("admin", settings.admin_address, admin))
+        for name, address, served in addresses:
             try:
-                self._bound[name] = endpoints.serve(*split_address(address), pages)
+                self._bound[name] = endpoints.serve(*split_address(address), served)
             except OSError as error:
                 raise SettingsError(_bind_error(f"{name}_address {address}", error)) from None
 
@@ -132,7 +118,7 @@ class Supervisor:
                 log.critical("%s", loop)
                 code = 1
             code = self._drain() or code
-        print(accounting(self._totals()), flush=True)
+        print(accounting(totals(self._fleet.read())), flush=True)
         return code
 
     def _say_hello(self) -> None:
@@ -141,16 +127,16 @@ class Supervisor:
         if settings.geneve_port is not None:
             ports += f" and {settings.geneve_port} (GENEVE)"
         log.info(
-            "replayer %s receives on %s port %s with %d shards, receive buffer %s; /healthz on %s, /metrics and /status"
+            "replayer %s receives on %s port %s, shards: %d, receive buffer %s; /healthz on %s, /metrics and /status"
             " on %s; replays to %s",
-            __version__, settings.listen, ports, len(self._fleet), _size(self._buffer),
+            __version__, settings.listen, ports, len(self._fleet), _size(self._state.receive_buffer),
             self._bound["health"], self._bound["admin"], ", ".join(entry.url for entry in settings.destinations),
         )  # fmt: skip
-        if self._buffer < settings.receive_buffer:
+        if self._state.receive_buffer < settings.receive_buffer:
             log.warning(
                 "the receive buffer is %s, %s were wished for:"
                 " run `sysctl -w net.core.rmem_max=%d` or allow CAP_NET_ADMIN",
-                _size(self._buffer), _size(settings.receive_buffer), settings.receive_buffer,
+                _size(self._state.receive_buffer), _size(settings.receive_buffer), settings.receive_buffer,
             )  # fmt: skip
 
     def _serve(self) -> int:
@@ -195,7 +181,7 @@ class Supervisor:
 
     def _drain(self) -> int:
         """End the shards; an exit code if a second signal cut it short."""
-        drops = self._totals().socket_drops
+        drops = totals(self._fleet.read()).socket_drops
         self._state = replace(self._state, draining=True)
         timeout = self._state.settings.drain_timeout
         self._fleet.drain(timeout)
@@ -207,68 +193,9 @@ class Supervisor:
             self._fleet.reap(monotonic(), draining=True)
         self._fleet.kill()
         self._fleet.reap(monotonic(), draining=True)
-        if late := self._totals().socket_drops - drops:
+        if late := totals(self._fleet.read()).socket_drops - drops:
             log.info("%d datagrams came while draining; they are among the socket drops", late)
         return code
-
-    def _totals(self) -> Ledger:
-        total = Ledger()
-        for reading in self._fleet.read():
-            add(total, reading.ledger)
-        return total
-
-    def _healthz(self) -> Answer:
-        if self._state.draining:
-            return text(HTTPStatus.SERVICE_UNAVAILABLE, "draining")
-        silent = [str(reading.number) for reading in self._fleet.read() if not reading.alive]
-        if silent:
-            return text(HTTPStatus.SERVICE_UNAVAILABLE, f"not alive: shard {', '.join(silent)}")
-        return text(HTTPStatus.OK, "ok")
-
-    def _metrics(self) -> Answer:
-        places = self._fleet.read()
-        total = Ledger()
-        for place in places:
-            add(total, place.ledger)
-        reading = metrics.Reading(
-            ledger=total,
-            shards=len(places),
-            shards_alive=sum(place.alive for place in places),
-            generation=self._state.generation,
-            config_errors=self._state.config_errors,
-            receive_buffer=self._buffer,
-        )
-        return Answer(HTTPStatus.OK, metrics.CONTENT_TYPE, metrics.exposition(reading))
-
-    def _status(self) -> Answer:
-        state, places = self._state, self._fleet.read()
-        total = Ledger()
-        for place in places:
-            add(total, place.ledger)
-        document = {
-            "version": __version__,
-            "balanced": not imbalances(total),
-            "imbalances": imbalances(total),
-            "arrived": arrived(total),
-            "draining": state.draining,
-            "settings_generation": state.generation,
-            "config_errors": state.config_errors,
-            "config_error": state.config_error,
-            "receive_buffer": {"wished": state.settings.receive_buffer, "effective": self._buffer},
-            "totals": as_dict(total),
-            "shards": [
-                {
-                    "number": place.number,
-                    "pid": place.pid,
-                    "alive": place.alive,
-                    "since_tick": place.since_tick,
-                    "settings_generation": place.generation,
-                    "ledger": as_dict(place.ledger),
-                }
-                for place in places
-            ],
-        }
-        return Answer(HTTPStatus.OK, "application/json", json.dumps(document, indent=1).encode())
 
 
 class _Wake:

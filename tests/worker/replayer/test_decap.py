@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from replayer.decap import Endpoints, Segment, Tunnels, endpoints, frame, geneve, vxlan
 from replayer.ledger import Refused
@@ -16,7 +16,7 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import ARP, CookedLinux, CookedLinuxV2, Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
-from tests.strategies import EXTENSIONS, Path, get, stack, wrap
+from tests.strategies import EXTENSIONS, Path, examples, get, stack, wrap
 
 ETHERNET, RAW, COOKED, COOKED2 = 1, 101, 113, 276
 TUNNELS = Tunnels(vxlan=4789, geneve=6081)
@@ -69,7 +69,7 @@ def said(path: Path) -> Endpoints:
     return Endpoints(path.vni, client, path.client_port, server, path.server_port)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(paths(), numbers, numbers, st.integers(0, 255), st.binary(max_size=60), st.binary(max_size=8), st.booleans())
 def test_scapys_datagram(
     path: Path, seq: int, ack: int, flags: int, payload: bytes, trailer: bytes, checksums: bool
@@ -82,7 +82,7 @@ def test_scapys_datagram(
     assert rest == [seq, ack, flags, payload, 0]
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(paths(), st.integers(0, 2**16), st.booleans())
 def test_a_datagram_cut_anywhere(path: Path, at: int, plain: bool) -> None:
     """Cut in the payload it is a segment that says what is missing; cut in the headers it is refused as just that."""
@@ -152,7 +152,7 @@ def damaged(draw: st.DrawFn, data: bytes) -> bytes:
     return bytes(out)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.data(), paths(), st.binary(max_size=30), st.sampled_from([ETHERNET, RAW, COOKED, COOKED2, 12, 14, 228, 229]))
 def test_a_damaged_datagram_never_raises(data: st.DataObject, path: Path, payload: bytes, link_type: int) -> None:
     raw = data.draw(damaged(bytes(stack(path, 24, 5, 6, payload, chksum=0))))
@@ -160,7 +160,7 @@ def test_a_damaged_datagram_never_raises(data: st.DataObject, path: Path, payloa
         assert in_bounds(found, raw)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.binary(max_size=200), st.integers(0, 300))
 def test_noise_never_raises(raw: bytes, link_type: int) -> None:
     for found in (vxlan(raw, None, None), geneve(raw, None, None), frame(link_type, raw, None, None, TUNNELS)):

@@ -4,7 +4,7 @@ import json
 from dataclasses import fields
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from replayer.ledger import (
     LATENCY_BOUNDS,
@@ -22,6 +22,7 @@ from replayer.ledger import (
     from_dict,
     imbalances,
 )
+from tests.strategies import examples
 
 counts = st.integers(0, 1 << 40)
 
@@ -129,13 +130,13 @@ def test_a_destination_is_made_once() -> None:
     assert ledger.destination("http://test.example") is ledger.destination("http://test.example")
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(ledgers())
 def test_a_ledger_survives_json(ledger: Ledger) -> None:
     assert from_dict(json.loads(json.dumps(as_dict(ledger)))) == ledger
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(ledgers(), ledgers())
 def test_the_sum_of_ledgers_sums_every_number(one: Ledger, two: Ledger) -> None:
     total = Ledger()
@@ -156,7 +157,7 @@ def test_the_sum_of_ledgers_sums_every_number(one: Ledger, two: Ledger) -> None:
         assert part.status["5xx"] == sum(each.status["5xx"] for each in parts)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(ledgers())
 def test_adding_leaves_the_part_alone(part: Ledger) -> None:
     before = from_dict(json.loads(json.dumps(as_dict(part))))

@@ -25,7 +25,7 @@ COMPLETE = {
     "nginx": (
         b"POST",
         b"HTTP/1.1 404 Not Found\r\nServer: nginx\r\nDate: Mon, 23 Nov 2026 06:06:06 GMT\r\nContent-Type: text/html\r\n"
-        b"Content-Length: 3\r\nConnection: keep-alive\r\nETag: \"5c0694a1-264\"\r\nCache-Control: no-store\r\nTE: x\r\n\r\n404",
+        b'Content-Length: 3\r\nConnection: keep-alive\r\nETag: "5c0-264"\r\nCache-Control: none\r\nTE: x\r\n\r\n404',
         404,
         True,
     ),
@@ -33,18 +33,38 @@ COMPLETE = {
     "upper case": (b"GET", b"HTTP/1.1 200 OK\r\nCONTENT-LENGTH: 2\r\n\r\nok", 200, True),
     "no space, no reason": (b"GET", b"HTTP/1.1 200\r\nContent-Length:2\r\n\r\nok", 200, True),
     "space before the colon": (b"GET", b"HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\nok", 200, True),
-    "the same length thrice": (b"GET", b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\nContent-Length: 2\r\n\r\nok", 200, True),
+    "the same length thrice": (
+        b"GET",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\nContent-Length: 2\r\n\r\nok",
+        200,
+        True,
+    ),
     "close": (b"GET", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok", 200, False),
-    "close among others": (b"GET", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: Foo, Close\r\n\r\nok", 200, False),
+    "close among others": (
+        b"GET",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: Foo, Close\r\n\r\nok",
+        200,
+        False,
+    ),
     "http/1.0": (b"GET", b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, False),
-    "http/1.0 keep-alive": (b"GET", b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", 200, False),
+    "http/1.0 keep-alive": (
+        b"GET",
+        b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok",
+        200,
+        False,
+    ),
     "head": (b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", 200, True),
     "head, chunked": (b"HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 200, True),
     "head, no length": (b"HEAD", b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", 302, True),
     "204": (b"GET", b"HTTP/1.1 204 No Content\r\n\r\n", 204, True),
     "204 with a length": (b"GET", b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", 204, True),
     "304 with a length": (b"GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", 304, True),
-    "100 first": (b"PUT", b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 1\r\n\r\nx", 201, True),
+    "100 first": (
+        b"PUT",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 1\r\n\r\nx",
+        201,
+        True,
+    ),
     "many interim": (
         b"GET",
         b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 5 + b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx",
@@ -53,13 +73,13 @@ COMPLETE = {
     ),
     "chunked": (
         b"GET",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nA;x=y;z=\"q\"\r\n0\r\n\r\n45678\r\n0\r\n\r\n",
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nA;x;z="q"\r\n0\r\n\r\n45678\r\n0\r\n\r\n',
         200,
         True,
     ),
     "trailers": (
         b"GET",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, Chunked\r\n\r\n1 \r\nx\r\n000\r\nA: b\r\nContent-Length: 9\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, Chunked\r\n\r\n1 \r\nx\r\n00\r\nA: b\r\nContent-Length: \r\n\r\n",
         200,
         True,
     ),
@@ -72,7 +92,12 @@ COMPLETE = {
     "folded field": (b"GET", b"HTTP/1.1 200 OK\r\nX: a\r\n b: c\r\nContent-Length:\r\n\t2\r\n\r\nok", 200, True),
     "bare line feeds": (b"GET", b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok", 200, True),
     "chunks with bare line feeds": (b"GET", b"HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n2\nok\n0\n\n", 200, True),
-    "a length inside a value": (b"GET", b"HTTP/1.1 200 OK\r\nX: Content-Length: 9\r\nContent-Length: 1\r\n\r\nx", 200, True),
+    "a length inside a value": (
+        b"GET",
+        b"HTTP/1.1 200 OK\r\nX: Content-Length: 9\r\nContent-Length: 1\r\n\r\nx",
+        200,
+        True,
+    ),
     "beyond 599": (b"GET", b"HTTP/1.1 999 No\r\nContent-Length: 0\r\n\r\n", 999, True),
 }
 
@@ -112,7 +137,7 @@ MALFORMED = {
 
 
 def feed(reader: ResponseReader, pieces: list[bytes], method: bytes = b"GET") -> int:
-    """The status of the one answer in `pieces`, 0 if it is not complete; nothing may be complete before the last piece."""
+    """The status of the one answer in `pieces`, 0 if it is not complete; it may be complete at the last piece only."""
     statuses = [reader.receive(piece, method) for piece in pieces]
     assert not any(statuses[:-1])
     return statuses[-1]
@@ -215,7 +240,9 @@ def damaged(draw: st.DrawFn) -> tuple[bytes, bytes]:
             case 1:
                 del data[place : place + draw(st.integers(1, 9))]
             case _:
-                data[place:place] = draw(st.sampled_from([b"\r\n", b"\n", b":", b" ", b"0", b"\r", b"Content-Length: 1\r\n"]))
+                data[place:place] = draw(
+                    st.sampled_from([b"\r\n", b"\n", b":", b" ", b"0", b"\r", b"Content-Length: 1\r\n"])
+                )
     return bytes(data), method
 
 
@@ -308,7 +335,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"3\r\nabc\r\n0\r\n\r\n")
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *args: object) -> None:
         return
 
 

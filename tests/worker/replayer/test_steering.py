@@ -1,4 +1,4 @@
-"""Steering: the program by an interpreter of classic BPF that is written from the kernel's documentation, then the kernel itself."""
+"""Steering: by an interpreter of classic BPF, written from the kernel documentation; then by the kernel itself."""
 
 import errno
 import select
@@ -7,18 +7,20 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from replayer import steering
-from replayer.steering import Instruction
 from scapy.contrib.geneve import GENEVE, GeneveOptions
 from scapy.layers.inet import IP, TCP, UDP, IPOption_NOP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
 from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet
+
+from replayer import steering
+from replayer.steering import Instruction
 
 type Encapsulate = Callable[[Packet], bytes]
 type Program = Callable[[int], list[Instruction]]
@@ -86,12 +88,17 @@ def bridged(frame: Packet) -> bytes:
     return bytes(GENEVE(proto=0x6558, options=[GeneveOptions(classid=0x0108, type=1, data=b"\0" * 8)]) / frame)
 
 
+def ethernet(**fields: int) -> Packet:
+    """With addresses, which scapy would look up otherwise."""
+    return Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02", **fields)
+
+
 def frame(ends: tuple[str, int, str, int], *, tags: Packet | None = None, options: int = 0) -> Packet:
     """A segment from one end to the other."""
     src, sport, dst, dport = ends
     six = ":" in src
     network = IPv6(src=src, dst=dst) if six else IP(src=src, dst=dst, options=[IPOption_NOP()] * options)
-    head = Ether() / tags if tags is not None else Ether()
+    head = ethernet() / tags if tags is not None else ethernet()
     return head / network / TCP(sport=sport, dport=dport) / b"GET / HTTP/1.1\r\n\r\n"
 
 
@@ -121,6 +128,7 @@ WAYS: list[tuple[Program, Encapsulate]] = [
 
 
 @pytest.mark.parametrize(("program", "encapsulate"), WAYS)
+@settings(max_examples=40, deadline=None)
 @given(ends=FOUR | SIX, tags=st.sampled_from(TAGS), options=st.integers(0, 40), shards=st.integers(1, 9))
 def test_both_directions_of_a_connection_reach_one_shard(
     program: Program,
@@ -150,23 +158,28 @@ def one_balancer(count: int) -> list[tuple[str, int, str, int]]:
     return [("10.0.0.7", 1024 + n, "10.1.0.9", 8080) for n in range(count)]
 
 
+@cache
+def datagrams_of(population: Callable[[int], list[tuple[str, int, str, int]]]) -> list[bytes]:
+    return [vxlan(frame(ends)) for ends in population(1_000)]
+
+
 @pytest.mark.parametrize("population", [rising, rising_six, one_balancer])
 @pytest.mark.parametrize("shards", [2, 3, 4, 7])
 def test_flows_spread(population: Callable[[int], list[tuple[str, int, str, int]]], shards: int) -> None:
-    count = 1_400
+    datagrams = datagrams_of(population)
     program = steering.vxlan_program(shards)
-    reached = Counter(run(program, vxlan(frame(ends))) for ends in population(count))
-    share = count / shards
+    reached = Counter(run(program, datagram) for datagram in datagrams)
+    share = len(datagrams) / shards
     assert all(0.8 * share < reached[shard] < 1.2 * share for shard in range(shards)), reached
 
 
 @pytest.mark.parametrize(
     "inner",
     [
-        Ether() / IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=1, dport=2),
-        Ether() / IPv6(src="fd00::1", dst="fd00::2") / IPv6ExtHdrDestOpt() / TCP(sport=1, dport=2),
-        Ether(type=0x0806) / (b"\0" * 28),
-        Ether() / Dot1Q() / Dot1Q() / Dot1Q() / IP(src="10.0.0.1", dst="10.0.0.2") / TCP(),
+        ethernet() / IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=1, dport=2),
+        ethernet() / IPv6(src="fd00::1", dst="fd00::2") / IPv6ExtHdrDestOpt() / TCP(sport=1, dport=2),
+        ethernet(type=0x0806) / (b"\0" * 28),
+        ethernet() / Dot1Q() / Dot1Q() / Dot1Q() / IP(src="10.0.0.1", dst="10.0.0.2") / TCP(),
     ],
     ids=["udp", "extension header", "arp", "three tags"],
 )
@@ -220,15 +233,21 @@ def received(sockets: list[socket.socket]) -> list[list[bytes]]:
     return result
 
 
+@cache
+def both_ways(encapsulate: Encapsulate) -> list[bytes]:
+    """Both directions of many connections, then datagrams that cannot be read."""
+    flows = rising(60) + rising_six(60) + one_balancer(60)
+    packets = [(frame(ends), frame(back(ends), tags=TAGS[number % 4]())) for number, ends in enumerate(flows)]
+    return [encapsulate(inner) for pair in packets for inner in pair] + [b"", b"\x08", bytes(200)]
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 @pytest.mark.parametrize("shards", [2, 3, 4])
 @pytest.mark.parametrize(("program", "encapsulate"), WAYS[:3])
 def test_the_kernel_steers_as_the_interpreter_says(
     address: str, shards: int, program: Program, encapsulate: Encapsulate
 ) -> None:
-    flows = rising(60) + rising_six(60) + one_balancer(60)
-    packets = [(frame(ends), frame(back(ends), tags=TAGS[number % 4]())) for number, ends in enumerate(flows)]
-    datagrams = [encapsulate(inner) for pair in packets for inner in pair] + [b"", b"\x08", bytes(200)]
+    datagrams = both_ways(encapsulate)
     with group(address, shards, program) as sockets:
         send(sockets, datagrams)
         instructions = program(shards)
@@ -250,7 +269,8 @@ def test_drops_are_counted_and_what_a_closed_socket_holds_can_be_read() -> None:
         send([sock], [bytes(1000)] * 50)
         held = sum(map(len, received([sock])))
         drops = steering.socket_drops(sock)
-        assert 0 < len(range(50)) - drops == held // 1000
+        assert 0 < held < 50
+        assert held + drops == 50
         send([sock], [b"last"])
         steering.close_to_arrivals(sock)
         send([sock], [b"late"] * 3)
