@@ -1,0 +1,70 @@
+"""2. What replaying a 64 KiB POST costs the worker, over what receiving its datagrams costs a bare `recv` loop."""
+
+import time
+
+from rich.console import Console
+
+from replayer.ledger import Ledger
+from replayer.pipeline import Pipeline
+from replayer.settings import Settings
+from tests.bench.recording import Recording
+from tests.bench.result import Finding, Rounds
+from tests.bench.rig import Rig
+from tests.bench.sender import Order
+from tests.bench.subject import subject
+from tests.bench.wrk import UPLOAD
+
+RATE = 400
+
+
+def measure(rig: Rig, console: Console, rounds: int, seconds: int) -> list[Finding]:
+    """CPU time per POST: of the worker, of its pure part alone, and of the loop; in turns."""
+    recording = rig.recordings[UPLOAD.name]
+    datagrams = recording.datagrams()
+    per_post = len(datagrams) / recording.requests
+    replayed, framed = Rounds([], []), Rounds([], [])
+    with subject(rig) as worker:
+        for number in range(rounds):
+            reference = _receive(rig, recording, RATE * seconds)
+            outcome = worker.play(UPLOAD.name, RATE * seconds, RATE)
+            alone = _frame(datagrams, recording.requests)
+            replayed.subject.append(outcome.cpu_per_request)
+            framed.subject.append(alone)
+            replayed.yardstick.append(reference)
+            framed.yardstick.append(reference)
+            console.print(
+                f"  round {number + 1}: replayed {outcome.cpu_per_request * 1e6:.1f} µs"
+                f" ({outcome.shard.user / outcome.shard.total:.0%} user mode), framed alone {alone * 1e6:.1f} µs,"
+                f" recv loop {reference * 1e6:.1f} µs for {per_post:.1f} datagrams:"
+                f" {replayed.ratios[-1]:.2f} and {framed.ratios[-1]:.2f}"
+            )
+            for fault in outcome.faults():
+                console.print(f"    [red]{fault}[/]")
+    return [
+        replayed.finding("2. CPU per 64 KiB POST, over a recv loop's", most=4, aim=2.5),
+        framed.finding("   its decapsulation, reassembly and framing alone"),
+    ]
+
+
+def _receive(rig: Rig, recording: Recording, requests: int) -> float:
+    """Seconds of CPU that the bare loop needs per POST."""
+    count = recording.count(requests)
+    rig.listener.expect(count)
+    rig.sender.play(Order(recording.name, requests, RATE, rig.listener.port))
+    heard = rig.listener.finish()
+    if heard.datagrams != count:
+        raise RuntimeError(f"the recv loop lost {count - heard.datagrams:,} of {count:,} datagrams")
+    return heard.cpu / requests
+
+
+def _frame(datagrams: list[bytes], requests: int) -> float:
+    """Seconds of CPU that the pipeline needs per POST, without receiving and replaying."""
+    ledger = Ledger()
+    receive = Pipeline(Settings(), ledger).receive
+    before = time.process_time()
+    for datagram in datagrams:
+        receive(datagram, 0.0)
+    used = time.process_time() - before
+    if ledger.framed != requests:
+        raise RuntimeError(f"{ledger.framed:,} of {requests:,} requests framed")
+    return used / requests
