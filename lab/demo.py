@@ -1,7 +1,8 @@
 """`make demo`: real clients, a real server, the kernel's mirror, `replayer run` - and a table that says what arrived.
 
-curl uploads large bodies, some in chunks, one connection each; h2load sends paced GETs and POSTs over connections that stay.
-nginx is production and test environment; what each received is read in its own log and, for bodies, in the files it wrote.
+curl uploads large bodies, some in chunks, one connection each; h2load sends paced GETs and POSTs over connections that
+stay. nginx is production and test environment; what each received is read in its own log and, for bodies, in the files
+that it wrote.
 """
 
 import argparse
@@ -177,14 +178,17 @@ def show(outcome: Outcome, console: Console) -> None:
         table.add_section()
     console.print(table)
     if outcome.passed:
-        console.print("[bold green]PASS[/]  every request that production answered arrived exactly once; the accounting balances")
+        console.print(
+            "[bold green]PASS[/]  every request that production answered arrived exactly once; the accounting balances"
+        )
         return
     console.print("[bold red]FAIL[/]  " + "; ".join(_complaints(outcome)))
     for line in worker.explain(outcome.status) or ["no counter of the worker explains it"]:
         console.print(f"      {line}", highlight=False)
     buffer = outcome.status["receive_buffer"]
     if outcome.status["totals"]["socket_drops"] and buffer["effective"] < buffer["wished"]:
-        console.print(f"      the receive buffer was too small: sudo sysctl -w net.core.rmem_max={buffer['wished']}, or run as root")
+        remedy = f"sudo sysctl -w net.core.rmem_max={buffer['wished']}, or run as root"
+        console.print(f"      the receive buffer was too small: {remedy}", highlight=False)
 
 
 def _clients(outcome: Outcome) -> list[tuple[str, str]]:
@@ -208,15 +212,24 @@ def _accounting(outcome: Outcome) -> list[tuple[str, str]]:
     buffer = outcome.status["receive_buffer"]
     return [
         ("packets the kernel mirrored", f"{outcome.mirrored:,}"),
-        ("datagrams arrived = socket drops + read", f"{outcome.status['arrived']:,} = {totals['socket_drops']:,} + {totals['datagrams']:,}"),
-        ("read = segments + refused", f"{totals['datagrams']:,} = {totals['segments']:,} + {sum(totals['refused'].values()):,}"),
+        (
+            "datagrams arrived = socket drops + read",
+            f"{outcome.status['arrived']:,} = {totals['socket_drops']:,} + {totals['datagrams']:,}",
+        ),
+        (
+            "read = segments + refused",
+            f"{totals['datagrams']:,} = {totals['segments']:,} + {sum(totals['refused'].values()):,}",
+        ),
         ("payload bytes", f"{totals['payload_bytes']:,}"),
         ("  in framed requests", f"{totals['framed_bytes']:,}"),
         ("  duplicate", f"{totals['duplicate_bytes']:,}"),
         ("  passed over", f"{sum(totals['passed_over_bytes'].values()):,}"),
         ("  given up", f"{sum(totals['given_up_bytes'].values()):,}"),
         ("  held", f"{totals['held_bytes']:,}"),
-        ("requests framed = selected + passed over", f"{part['framed']:,} = {part['selected']:,} + {sum(part['passed_over'].values()):,}"),
+        (
+            "requests framed = selected + passed over",
+            f"{part['framed']:,} = {part['selected']:,} + {sum(part['passed_over'].values()):,}",
+        ),
         ("requests replayed", f"{part['replayed']:,}"),
         ("  failed, dropped", f"{sum(part['failed'].values()):,}, {sum(part['dropped'].values()):,}"),
         ("  queued, in flight", f"{part['queued']:,}, {part['in_flight']:,}"),
@@ -247,7 +260,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description="Mirror real traffic, replay it, compare.")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long the clients send (default 20)")
     keep = Path("demo-files") if os.environ.get("KEEP") else None
-    parser.add_argument("--keep", type=Path, default=keep, metavar="DIRECTORY", help="copy logs and other files here (KEEP=1: demo-files)")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        default=keep,
+        metavar="DIRECTORY",
+        help="copy logs and other files here (KEEP=1: demo-files)",
+    )
     arguments = parser.parse_args()
     complaint = prerequisites.complaint()
     if complaint is None and not worker.program().exists():

@@ -1,4 +1,4 @@
-"""What happens to each datagram on the mirror path: decided here, by a seeded generator, and carried out by the relay."""
+"""What happens to each datagram on the mirror path: decided here, by a seeded generator; the relay carries it out."""
 
 import random
 from dataclasses import dataclass

@@ -1,12 +1,12 @@
 """Which bytes of which connection no surviving datagram carried.
 
-Reads VXLAN datagrams that the lab's own kernel made (IPv4 without options beyond IHL, no VLAN), on its own and not with the
-worker's code. Positions count from the first byte after the SYN; a port that is used again begins a new connection.
+Reads VXLAN datagrams that the lab's own kernel made (IPv4, no VLAN), on its own and not with the worker's code.
+Positions count from the first byte after the SYN; a port that is used again begins a new connection.
 """
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lab.clients.exchange import DECOYS
 
@@ -36,7 +36,8 @@ class _Inner:
 class _Stream:
     nth: int
     first: int  # sequence number of byte 0
-    lost: list[tuple[int, int]]
+    reached: int = 0  # where its sender has come to; what is sent below it is sent again
+    lost: list[tuple[int, int]] = field(default_factory=list)
 
 
 class Losses:
@@ -59,15 +60,19 @@ class Losses:
             return
         start = (inner.seq - stream.first) & 0xFFFF_FFFF
         end = start + len(inner.payload)
-        if not survived:
-            stream.lost.append((start, end))
-        elif stream.lost:
+        if survived:
             stream.lost = [part for hole in stream.lost for part in _without(hole, start, end)]
+        elif end > stream.reached:
+            stream.lost.append((max(start, stream.reached), end))
+        stream.reached = max(stream.reached, end)
 
     def lost(self) -> list[Lost]:
         """All that was lost so far."""
         return [
-            Lost(port, stream.nth, *hole) for port, streams in self._streams.items() for stream in streams for hole in stream.lost
+            Lost(port, stream.nth, *hole)
+            for port, streams in self._streams.items()
+            for stream in streams
+            for hole in stream.lost
         ]
 
     def _stream(self, inner: _Inner) -> _Stream | None:
@@ -75,7 +80,7 @@ class Losses:
         if inner.syn:
             first = (inner.seq + 1) & 0xFFFF_FFFF
             if not streams or streams[-1].first != first:
-                streams.append(_Stream(len(streams), first, []))
+                streams.append(_Stream(len(streams), first))
         return streams[-1] if streams else None
 
 

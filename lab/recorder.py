@@ -1,7 +1,7 @@
 """A test environment that writes down each request it received, exactly: `python -m lab.recorder ADDRESS:PORT FILE`.
 
-It reads strictly what a sender may send (RFC 9112: Content-Length or chunked, no folding, CRLF) and knows nothing of the
-worker's code. What it cannot read, and what a connection's end cuts off, is written down as a fault.
+It reads strictly what a sender may send (RFC 9112: Content-Length or chunked, no folding, CRLF) and knows nothing of
+the worker's code. What it cannot read, and what a connection's end cuts off, is written down as a fault.
 """
 
 import asyncio

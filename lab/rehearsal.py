@@ -58,7 +58,7 @@ class Report:
         counts = {name: value for name, value in asdict(self.verdict).items() if isinstance(value, int)}
         lines = [f"compared: {counts}", f"clients: {asdict(self.clients)}", f"mirrored: {self.mirrored}"]
         if self.relayed:
-            lines.append(f"relay: {({**asdict(self.relayed), 'lost': len(self.relayed.lost)})}")
+            lines.append(f"relay: { ({**asdict(self.relayed), 'lost': len(self.relayed.lost)}) }")
         for kind, found in self.verdict.faults().items():
             lines.append(f"{kind}: {len(found)}, such as {found[:_SHOWN]}")
         return "\n".join([*lines, *worker.explain(self.status), f"exit code {self.exit_code}", self.output[-4000:]])
@@ -104,7 +104,9 @@ def _build(network: Network, plan: Plan) -> _Stage:
     test = network.start_python("test", "lab.recorder", f"{TEST}:80", str(files["recorder"]))
     _until_listening(network, "test", "tcp", 80)
     listen, port = ("127.0.0.1", _BEHIND_RELAY) if plan.impairment else (WORKER, VXLAN_PORT)
-    stage = _Stage(network, production, test, worker.start(network, listen, port, f"http://{TEST}", *plan.flags), files=files)
+    stage = _Stage(
+        network, production, test, worker.start(network, listen, port, f"http://{TEST}", *plan.flags), files=files
+    )
     if plan.impairment:
         flags = [text for name, value in asdict(plan.impairment).items() for text in (f"--{name}", str(value))]
         ends = (f"{WORKER}:{VXLAN_PORT}", f"{listen}:{port}", str(files["relay"]))
@@ -142,7 +144,9 @@ def _sockets(network: Network, namespace: str, protocol: str) -> list[str]:
 
 def main() -> int:
     """Rehearse by hand."""
-    parser = argparse.ArgumentParser(description="Rehearse the worker on mirrored traffic; exit 1 if anything was amiss.")
+    parser = argparse.ArgumentParser(
+        description="Rehearse the worker on mirrored traffic; exit 1 if anything was amiss."
+    )
     parser.add_argument("--rate", type=float, default=2000)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--mix", choices=client.MIXES, default="lossless")
@@ -153,7 +157,8 @@ def main() -> int:
         parser.add_argument(f"--{name}", type=float, default=0.0, help="percent of the mirrored datagrams")
     arguments = vars(parser.parse_args())
     shares = [arguments.pop(name) for name in ("drop", "reorder", "duplicate")]
-    impairment = Impairment(*shares, seed=arguments["seed"]) if any(shares) else None
+    drop, reorder, duplicate = shares
+    impairment = Impairment(drop, reorder, duplicate, seed=arguments["seed"]) if any(shares) else None
     if complaint := prerequisites.complaint():
         print(complaint, file=sys.stderr)
         return 2

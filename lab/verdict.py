@@ -1,6 +1,6 @@
 """What the clients sent, what production and the test environment received, and what the mirror path lost: compared.
 
-A request is *touched* when bytes of it were in no datagram that survived. A touched request cannot be replayed, and must not be.
+A request is *touched* when bytes of it were in no datagram that survived. It cannot be replayed, and must not be.
 Pipelined requests behind it may be given up, until one that waited for its answer shows where the stream stands.
 Every other request arrives once, unchanged.
 """
@@ -15,8 +15,8 @@ from lab.recorder import Received
 
 #: What the worker replaces, adds or drops on purpose.
 _REWRITTEN = frozenset(
-    ("host", "connection", "transfer-encoding", "content-length", "expect", "x-traffic-replay")
-    + ("x-forwarded-for", "x-forwarded-port", "x-forwarded-proto", "x-forwarded-host")
+    "host connection transfer-encoding content-length expect x-traffic-replay"
+    " x-forwarded-for x-forwarded-port x-forwarded-proto x-forwarded-host".split()
 )
 
 
@@ -42,7 +42,9 @@ class Verdict:
         return {kind: found for kind in kinds if (found := getattr(self, kind))}
 
 
-def compare(sent: Sequence[Sent], production: Iterable[str], received: Sequence[Received], lost: Iterable[Lost]) -> Verdict:
+def compare(
+    sent: Sequence[Sent], production: Iterable[str], received: Sequence[Received], lost: Iterable[Lost]
+) -> Verdict:
     """`production` is the ids of the requests that production answered, as its own log tells them."""
     verdict = Verdict(sent=len(sent), received=len(received))
     answered = Counter(production)

@@ -1,4 +1,4 @@
-"""The program under test, run as a user runs it: `replayer run` in the worker's namespace, watched through its own pages."""
+"""The program under test, run as a user runs it: `replayer run` in its namespace, watched through its own pages."""
 
 import json
 import os
@@ -52,7 +52,9 @@ def start(network: Network, listen: str, port: int, destination: str, *flags: st
 
 def status(worker: Worker) -> Status:
     """Its /status."""
-    document: Status = json.loads(worker.network.run("worker", "curl", "-sS", "--max-time", "5", f"http://{_ADMIN}/status"))
+    document: Status = json.loads(
+        worker.network.run("worker", "curl", "-sS", "--max-time", "5", f"http://{_ADMIN}/status")
+    )
     return document
 
 
@@ -81,7 +83,11 @@ def explain(status: Status) -> list[str]:
     """The counters that tell where requests may have been lost, as `name: number`."""
     totals = status["totals"]
     found = {"socket_drops": totals["socket_drops"], "crashes": totals["crashes"], "truncated": totals["truncated"]}
-    groups = {"refused": totals["refused"], "given_up": totals["given_up"], "passed_over_flows": totals["passed_over_flows"]}
+    groups = {
+        "refused": totals["refused"],
+        "given_up": totals["given_up"],
+        "passed_over_flows": totals["passed_over_flows"],
+    }
     for url, part in totals["destinations"].items():
         for name in ("passed_over", "failed", "dropped"):
             groups[f"{url} {name}"] = part[name]

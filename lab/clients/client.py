@@ -1,7 +1,8 @@
 """Connections that send at a set rate and think between requests: `python -m lab.clients.client --help`.
 
-One process, one event loop. A connection sends, waits for all answers of the exchange, and sends again when its time comes;
-lateness does not lower the rate, it shows in the summary. What was sent, and where in its stream, goes to a file.
+One process, one event loop. A connection sends, waits for all answers of the exchange, and sends again when its time
+comes; lateness does not lower the rate, it shows in the summary. What was sent, and where in its stream,
+goes to a file.
 """
 
 import argparse
@@ -113,8 +114,17 @@ class _Answers(asyncio.Protocol):
 class _Client:
     """One schedule of exchanges, over one connection after the other or over a single one."""
 
-    def __init__(self, number: int, pace: Pace, server: tuple[str, int], log: IO[str], ports: Counter[int], summary: Summary) -> None:
-        self._number, self._pace, self._server, self._log, self._ports, self._summary = number, pace, server, log, ports, summary
+    def __init__(
+        self, number: int, pace: Pace, server: tuple[str, int], log: IO[str], ports: Counter[int], summary: Summary
+    ) -> None:
+        self._number, self._pace, self._server, self._log, self._ports, self._summary = (
+            number,
+            pace,
+            server,
+            log,
+            ports,
+            summary,
+        )
         self._chance = random.Random(f"{pace.seed}/{number}")
         self._once = number < pace.once
         self._answers: _Answers | None = None

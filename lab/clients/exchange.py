@@ -1,11 +1,12 @@
 """What a client writes at once, and the requests in it: pure, decided by a seeded generator.
 
-A client that waits for its answers begins each exchange with a new segment, and the kernel cuts what it writes at once every
-`mss` bytes. So the exchange knows where segments begin, and bodies hold the text of whole requests - decoys - exactly there.
-No server receives a decoy as a request; who sends one on took a body for a request.
+A client that waits for its answers begins each exchange with a new segment, and the kernel cuts what it writes at once
+every `mss` bytes. So the exchange knows where segments begin, and bodies hold the text of whole requests - decoys -
+exactly there. No server receives a decoy as a request; who sends one on took a body for a request.
 """
 
 import hashlib
+import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -68,7 +69,7 @@ def large(name: str, mss: int, chance: random.Random, last: bool) -> Exchange:
 
 
 def chunked(name: str, mss: int, chance: random.Random, last: bool) -> Exchange:
-    """An upload in chunks, with decoys where segments begin, extensions, trailers and chunks that end like the last one."""
+    """An upload in chunks: decoys where segments begin, extensions, trailers, chunks that end like the last one."""
     sizes = [chance.randint(1, 3 * mss) for _ in range(chance.randint(1, 4))]
     fillers = [_filler(size, chance) for size in sizes]
     trailer = b"X-Lab-Trailer: 1\r\n" if chance.random() < 0.3 else b""
@@ -97,12 +98,12 @@ def pipelined(name: str, mss: int, chance: random.Random, last: bool) -> Exchang
 
 
 def pieces(name: str, mss: int, chance: random.Random, last: bool) -> Exchange:
-    """A POST whose head and body are cut into small segments anywhere: inside the request line, names, the blank line."""
+    """A POST in small segments, cut anywhere: inside the request line, names, the blank line."""
     body = _filler(chance.randint(1, 200), chance)
     wire, request = _request(name, "POST", f"/upload?id={name}", last, {"Content-Length": str(len(body))}, body)
     wire += body
     cuts = [0, *sorted(chance.sample(range(1, len(wire)), 3)), len(wire)]
-    return _exchange([wire[a:b] for a, b in zip(cuts, cuts[1:], strict=False)], [request])
+    return _exchange([wire[a:b] for a, b in itertools.pairwise(cuts)], [request])
 
 
 def _upload(name: str, method: str, size: int, mss: int, chance: random.Random, last: bool) -> Exchange:

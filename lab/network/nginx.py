@@ -78,9 +78,13 @@ def start(network: Network, name: str, address: str, *, keep_bodies: bool = Fals
     directory = network.directory / f"nginx-{name}"
     directory.mkdir()
     config = directory / "nginx.conf"
-    config.write_text(_CONFIG.format(directory=directory, name=name, address=address, keep="on" if keep_bodies else "off"))
+    config.write_text(
+        _CONFIG.format(directory=directory, name=name, address=address, keep="on" if keep_bodies else "off")
+    )
     errors = directory / "error.log"
-    process = network.start(name, ["nginx", "-e", str(errors), "-p", str(directory), "-c", str(config)], stderr=subprocess.DEVNULL)
+    process = network.start(
+        name, ["nginx", "-e", str(errors), "-p", str(directory), "-c", str(config)], stderr=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + _STARTED_WITHIN
     while not (directory / "pid").exists():
         if process.poll() is not None or time.monotonic() > deadline:

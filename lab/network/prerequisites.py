@@ -22,4 +22,5 @@ def complaint() -> str | None:
     if not missing:
         return None
     packages = " ".join(sorted({PROGRAMS[program] for program in missing}))
-    return f"the lab needs {', '.join(missing)}: sudo apt-get update && sudo apt-get install --no-install-recommends -y {packages}"
+    install = f"sudo apt-get update && sudo apt-get install --no-install-recommends -y {packages}"
+    return f"the lab needs {', '.join(missing)}: {install}"

@@ -22,7 +22,9 @@ PATH = ":".join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 
 _PR_SET_PDEATHSIG = 1
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_REMEDY = "run as root, or sudo sysctl -w kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0"
+_REMEDY = (
+    "run as root, or sudo sysctl -w kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0"
+)
 
 
 class SandboxError(Exception):
@@ -89,7 +91,7 @@ def _mount() -> None:
         ("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"),
     )
     for command in commands:
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
             raise SandboxError(f"the kernel refuses the lab its mounts ({done.stderr.strip()}): {_REMEDY}")
     FILES.mkdir()
@@ -114,7 +116,7 @@ def main() -> int:
     """`python -m lab.network.sandbox COMMAND...`: run a command in a sandbox."""
     try:
         enter()
-        return subprocess.run(sys.argv[1:]).returncode
+        return subprocess.run(sys.argv[1:], check=False).returncode
     except SandboxError as error:
         print(error, file=sys.stderr)
         return 2

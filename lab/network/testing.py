@@ -24,7 +24,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     with open(__file__, "rb") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         done = subprocess.run(
-            command, cwd=_ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            check=False,
+            cwd=_ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
     if done.returncode:
         pytest.fail(done.stdout, pytrace=False)

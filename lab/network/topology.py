@@ -4,8 +4,8 @@
           (1)       (2)         (3)
 
 (1) is the production link: frames as long as its MTU, never longer, because offloads are off; what is mirrored is what
-crosses it. (2) carries mirrored packets, headers of the mirror included. (3) carries replayed requests. An interface is named
-after the namespace that it leads to.
+crosses it. (2) carries mirrored packets, headers of the mirror included. (3) carries replayed requests. An interface is
+named after the namespace that it leads to.
 """
 
 import os
@@ -66,7 +66,9 @@ class Network:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._leave()
 
     def run(self, namespace: str, *command: str) -> str:
@@ -74,11 +76,19 @@ class Network:
         return _run("ip", "netns", "exec", namespace, *command)
 
     def start(
-        self, namespace: str, command: Sequence[str], stdout: IO[bytes] | int | None = None, stderr: IO[bytes] | int | None = None
+        self,
+        namespace: str,
+        command: Sequence[str],
+        stdout: IO[bytes] | int | None = None,
+        stderr: IO[bytes] | int | None = None,
     ) -> subprocess.Popen[bytes]:
         """A process in a namespace, ended with the context at the latest."""
         process = subprocess.Popen(
-            ["ip", "netns", "exec", namespace, *command], stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=_ROOT
+            ["ip", "netns", "exec", namespace, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=_ROOT,
         )
         self._processes.append(process)
         return process
@@ -103,7 +113,7 @@ class Network:
         for process in reversed(self._processes):
             stop(process)
         for name in NAMESPACES:
-            subprocess.run(["ip", "netns", "delete", name], capture_output=True)
+            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
         if self._keep:
             shutil.copytree(self.directory, self._keep, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock"))
         for entry in self.directory.iterdir():
@@ -123,14 +133,31 @@ def stop(process: subprocess.Popen[bytes], patience: float = _PATIENCE) -> int:
 
 def _link(left: tuple[str, str], right: tuple[str, str], mtu: int) -> None:
     (here, address), (there, peer_address) = left, right
-    _run("ip", "link", "add", there, "netns", here, "mtu", str(mtu), "type", "veth", "peer", here, "netns", there, "mtu", str(mtu))
+    _run(
+        "ip",
+        "link",
+        "add",
+        there,
+        "netns",
+        here,
+        "mtu",
+        str(mtu),
+        "type",
+        "veth",
+        "peer",
+        here,
+        "netns",
+        there,
+        "mtu",
+        str(mtu),
+    )
     for name, interface, own in ((here, there, address), (there, here, peer_address)):
         _run("ip", "-n", name, "address", "add", f"{own}/24", "dev", interface)
         _run("ip", "-n", name, "link", "set", interface, "up")
 
 
 def _run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
     if done.returncode:
         raise NetworkError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout

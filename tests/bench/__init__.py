@@ -1,4 +1,4 @@
-"""What the data path costs, as ratios to yardsticks that run beside it: `make bench`, or `python -m tests.bench --help`.
+"""What the data path costs, as ratios to yardsticks that run beside it: `make bench`, `python -m tests.bench --help`.
 
 - `rig`        the lab's network with nginx at its ends, recorded traffic, and who plays and receives it
 - `wrk`        the client: what is recorded, and the yardstick of what sending a request costs

@@ -1,4 +1,4 @@
-"""`python -m tests.bench`: the four measurements, or those that are named. A missed target is shown, and is no error."""
+"""`python -m tests.bench`: the four measurements, or those named. A missed target is shown, and is no error."""
 
 import argparse
 import os
@@ -74,6 +74,7 @@ def _options() -> argparse.Namespace:
 
 def _run(names: list[str], length: Length) -> None:
     console = Console(highlight=False, soft_wrap=True)
+    console.width = max(console.width, 130)
     others = busy(1.0)
     console.print(f"{os.cpu_count()} cores, {others:.0%} of them in use before anything of the bench runs")
     kinds = tuple(dict.fromkeys(kind for name in names for kind in MEASUREMENTS[name][1]))

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from lab.network.mirror import VXLAN_PORT
 from tests.bench.result import Finding
 from tests.bench.rig import Rig
 from tests.bench.sender import Order, Played
 from tests.bench.subject import Subject, subject
 from tests.bench.wrk import GET, ONCE, Kind
 
-LAG = 1.0
+LAG = 0.5
 CONFIRM = 10.0
 STEP = 1.5
 PRECISION = 0.06
-BACK_OFF = 0.93
+BACK_OFF = 0.92
+LEAST = 500.0
 MOST = 1_000_000
 MEMORY_MOST = 200 << 20
 WANTED = 40_000
@@ -35,6 +35,18 @@ class Probe:
     played: Played
     share: float  # of a core, of the one who received
     faults: tuple[str, ...]
+    punctual: bool  # the sender kept up
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """The highest rate that was held. With `at_least` nobody knows more: the sender cannot send faster."""
+
+    probe: Probe
+    at_least: bool
+
+    def __str__(self) -> str:
+        return f"{'≥ ' if self.at_least else ''}{self.probe.played.rate:,.0f}/s"
 
 
 type Try = Callable[[float, float], Probe]
@@ -54,33 +66,35 @@ def measure(rig: Rig, console: Console, probe_seconds: float, confirm_seconds: f
     return findings
 
 
-def highest(attempt: Try, console: Console, first: float, probe: float, confirm: float) -> Probe | None:
-    """The run at the highest rate that was held; None if none was. The rate at which the sender is late ends the search."""
+def highest(attempt: Try, console: Console, first: float, probe: float, confirm: float) -> Ceiling | None:
+    """The highest rate that is held; None if none is."""
     low, high, rate = 0.0, None, first
+    punctual = True
     while rate <= MOST and (high is None or high - low > PRECISION * high):
-        if _shown(console, attempt(rate, probe)).faults:
-            high = rate
+        run = _shown(console, attempt(rate, probe))
+        if run.faults:
+            high, punctual = rate, run.punctual
         else:
             low = rate
         rate = low * STEP if high is None else (low + high) / 2
-        if rate < 500:
+        if rate < LEAST:
             return None
     rate = low
-    while rate >= 500:
+    while rate >= LEAST:
         run = _shown(console, attempt(rate, confirm))
         if not run.faults:
-            return run
-        rate *= BACK_OFF
+            return Ceiling(run, at_least=not punctual)
+        rate, punctual = rate * BACK_OFF, run.punctual
     return None
 
 
 def _worker(worker: Subject, kind: Kind) -> Try:
     def attempt(rate: float, seconds: float) -> Probe:
         outcome = worker.play(kind.name, round(rate * seconds), rate)
-        faults = [*outcome.faults(), *_late(outcome.played, rate)]
+        faults = outcome.faults()
         if outcome.lag > LAG:
             faults.append(f"the answers came {outcome.lag:.1f} s late")
-        return Probe(outcome.played, outcome.cpu.total / outcome.played.seconds, tuple(faults))
+        return _probe(outcome.played, rate, outcome.cpu.total, faults)
 
     return attempt
 
@@ -94,18 +108,21 @@ def _loop(rig: Rig, kind: Kind) -> Try:
         rig.listener.expect(count)
         played = rig.sender.play(Order(kind.name, requests, rate, rig.listener.port))
         heard = rig.listener.finish()
-        faults = _late(played, rate)
+        faults = []
         if heard.datagrams != count:
             faults.append(f"{count - heard.datagrams:,} datagrams lost, {heard.drops:,} of them at the socket")
         if heard.ended - played.ended > LAG:
             faults.append(f"read {heard.ended - played.ended:.1f} s late")
-        return Probe(played, heard.cpu / played.seconds, tuple(faults))
+        return _probe(played, rate, heard.cpu, faults)
 
     return attempt
 
 
-def _late(played: Played, rate: float) -> list[str]:
-    return [f"the sender managed {played.rate:,.0f}/s only"] if played.rate < _ON_TIME * rate else []
+def _probe(played: Played, rate: float, cpu: float, faults: list[str]) -> Probe:
+    punctual = played.rate >= _ON_TIME * rate
+    if not punctual:
+        faults.append(f"the sender managed {played.rate:,.0f}/s only")
+    return Probe(played, cpu / played.seconds, tuple(faults), punctual)
 
 
 def _shown(console: Console, probe: Probe) -> Probe:
@@ -117,20 +134,20 @@ def _shown(console: Console, probe: Probe) -> Probe:
     return probe
 
 
-def _findings(kind: Kind, mine: Probe | None, bare: Probe | None, wanted: int | None, peak: int) -> list[Finding]:
+def _findings(kind: Kind, mine: Ceiling | None, bare: Ceiling | None, wanted: int | None, peak: int) -> list[Finding]:
+    what = f"3. Highest rate without loss, {kind.name}"
     if mine is None or bare is None:
-        return [Finding(f"3. Highest rate without loss, {kind.name}", _rate(mine), _rate(bare), "–", met=False)]
-    senders = f"{mine.played.share:.0%} and {bare.played.share:.0%}"
-    ratio = mine.played.rate / bare.played.rate
-    met = None if wanted is None else mine.played.rate >= wanted * _ON_TIME
+        return [Finding(what, str(mine or "none"), str(bare or "none"), met=False)]
+    run, loop = mine.probe, bare.probe
+    ratio = run.played.rate / loop.played.rate
+    met = None if wanted is None else run.played.rate >= wanted * _ON_TIME
     target = "" if wanted is None else f"at least {wanted:,}/s"
+    small = peak <= MEMORY_MOST
     return [
-        Finding(f"3. Highest rate without loss, {kind.name}", _rate(mine), _rate(bare), f"{ratio:.2f}", target, met),
-        Finding("   the sender's (Python, sendmmsg) share of a core", senders.split(" and ")[0], senders.split(" and ")[1], ""),
-        Finding("   the receiver's share of a core", f"{mine.share:.0%}", f"{bare.share:.0%}", ""),
-        Finding("   most memory of the shard", f"{peak / (1 << 20):.0f} MiB", "", "", "at most 200 MiB", peak <= MEMORY_MOST),
+        Finding(what, str(mine), str(bare), f"{ratio:.2f}", target, met),
+        Finding(
+            "   share of a core: the sender (Python, sendmmsg)", f"{run.played.share:.0%}", f"{loop.played.share:.0%}"
+        ),
+        Finding("   share of a core: the receiver", f"{run.share:.0%}", f"{loop.share:.0%}"),
+        Finding("   most memory of the shard", f"{peak / (1 << 20):.0f} MiB", target="at most 200 MiB", met=small),
     ]
-
-
-def _rate(probe: Probe | None) -> str:
-    return "none" if probe is None else f"{probe.played.rate:,.0f}/s"

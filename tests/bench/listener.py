@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from replayer.steering import socket_drops
+from tests.bench.processes import end_quietly
 
 _LARGEST = 65536
 
@@ -48,6 +49,7 @@ class Listener:
 
 
 def _serve(orders: Connection, sock: socket.socket) -> None:
+    end_quietly()
     sock.setblocking(True)
     while True:
         try:
@@ -67,7 +69,7 @@ def _loop(sock: socket.socket, datagrams: int) -> int:
     recv = sock.recv
     number = 0
     try:
-        for number in range(datagrams):
+        for number in range(datagrams):  # noqa: B007 - it tells how far the loop came
             recv(_LARGEST)
     except BlockingIOError:  # nothing came for too long
         return number

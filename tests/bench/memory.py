@@ -34,7 +34,9 @@ def measure(recording: Recording, flows: int = FLOWS) -> list[Finding]:
     )  # fmt: skip
     size = json.loads(done.stdout) / flows
     return [
-        Finding(f"4. Memory per idle flow, {flows:,} flows", f"{size:.0f} bytes", "", "", "at most 1 KiB", size <= MOST)
+        Finding(
+            f"4. Memory per idle flow, {flows:,} flows", f"{size:.0f} bytes", target="at most 1 KiB", met=size <= MOST
+        )
     ]
 
 

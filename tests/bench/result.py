@@ -14,8 +14,8 @@ class Finding:
 
     what: str
     subject: str
-    yardstick: str
-    ratio: str
+    yardstick: str = ""
+    ratio: str = ""
     target: str = ""
     met: bool | None = None
 

@@ -89,9 +89,7 @@ def _serve(network: Network) -> None:
     directory.mkdir()
     config = directory / "nginx.conf"
     config.write_text(_SERVER.format(directory=directory, address=f"{TEST}:80"))
-    process = network.start(
-        "test", ["nginx", "-e", f"{directory}/error.log", "-p", str(directory), "-c", str(config)]
-    )
+    process = network.start("test", ["nginx", "-e", f"{directory}/error.log", "-p", str(directory), "-c", str(config)])
     deadline = time.monotonic() + 10
     while not (directory / "pid").exists():
         if process.poll() is not None or time.monotonic() > deadline:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
+from tests.bench.processes import end_quietly
 from tests.bench.recording import Recording
 
 _HEADER = 8  # of VXLAN: flags, and the VNI in bytes 4 to 6
@@ -127,6 +128,7 @@ def _view(memory: bytearray) -> "ctypes.Array[ctypes.c_char]":
 
 
 def _serve(orders: Connection, sock: socket.socket, address: str, recordings: Mapping[str, Recording]) -> None:
+    end_quietly()
     prepared: dict[str, _Messages] = {}
     vni = 0
     while True:

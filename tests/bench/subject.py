@@ -1,6 +1,7 @@
 """The subject: `replayer run` with one shard, as the bench sees it from outside."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ class Account:
     arrived: int
     drops: int
     replayed: int
-    lost: int  # requests not replayed, for whatever reason
+    losses: dict[str, int]  # by reason: whatever keeps a datagram or a request from being replayed
     busy: bool  # something is held, queued or in flight
     unbalanced: tuple[str, ...]
 
@@ -38,7 +39,7 @@ class Outcome:
     arrived: int
     drops: int
     replayed: int
-    lost: int
+    losses: dict[str, int]
     unbalanced: tuple[str, ...]
     lag: float  # from the last datagram's sending to the last answer, as the accounting shows it
     cpu: CpuTime  # shard and supervisor
@@ -54,12 +55,9 @@ class Outcome:
         found = [f"{self.drops:,} datagrams dropped at the socket"] if self.drops else []
         missing = self.played.datagrams - self.arrived
         found += [f"{missing:,} datagrams never reached the socket"] if missing > 0 else []
-        found += [f"{self.played.requests - self.replayed:,} requests not replayed"] if self._incomplete else []
-        return [*found, *self.unbalanced]
-
-    @property
-    def _incomplete(self) -> bool:
-        return self.replayed != self.played.requests or self.lost > 0
+        unanswered = self.played.requests - self.replayed
+        found += [f"{unanswered:,} requests not replayed"] if unanswered else []
+        return [*found, *(f"{name}: {count:,}" for name, count in self.losses.items()), *self.unbalanced]
 
 
 class Subject:
@@ -79,7 +77,7 @@ class Subject:
             arrived=status["arrived"],
             drops=totals["socket_drops"],
             replayed=sum(part["replayed"] for part in totals["destinations"].values()),
-            lost=sum(totals["given_up"].values()) + sum(_lost(part) for part in totals["destinations"].values()),
+            losses=_losses(totals),
             busy=bool(totals["held_bytes"]) or any(_busy(part) for part in totals["destinations"].values()),
             unbalanced=tuple(status["imbalances"]),
         )
@@ -97,7 +95,7 @@ class Subject:
             arrived=after.arrived - before.arrived,
             drops=after.drops - before.drops,
             replayed=after.replayed - before.replayed,
-            lost=after.lost - before.lost,
+            losses={name: count for name in after.losses if (count := after.losses[name] - before.losses[name])},
             unbalanced=after.unbalanced,
             lag=max(0.0, settled - played.ended),
             cpu=cpu_time(pids) - used,
@@ -109,7 +107,7 @@ class Subject:
         return peak_memory(self.shard)
 
     def _settle(self, before: Account, played: Played) -> tuple[Account, float]:
-        """The accounting once all that was played is accounted for, and when that was; or when nothing moves any more."""
+        """The accounting once all that was played is in it, and when that was; or when nothing moves any more."""
         last, since = self.account(), time.monotonic()
         while True:
             complete = last.arrived - before.arrived >= played.datagrams and not last.busy
@@ -121,8 +119,14 @@ class Subject:
                 last, since = now, time.monotonic()
 
 
-def _lost(part: dict[str, Any]) -> int:
-    return sum(part["failed"].values()) + sum(part["dropped"].values()) + sum(part["passed_over"].values())
+def _losses(totals: dict[str, Any]) -> dict[str, int]:
+    groups = [totals["refused"], totals["given_up"]]
+    for part in totals["destinations"].values():
+        groups += part["passed_over"], part["failed"], part["dropped"]
+    reasons: Counter[str] = Counter({"crashes": totals["crashes"]})
+    for group in groups:
+        reasons.update(group)
+    return dict(reasons)
 
 
 def _busy(part: dict[str, Any]) -> bool:

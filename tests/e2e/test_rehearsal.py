@@ -25,7 +25,9 @@ def _assert_sound(report: Report) -> None:
     assert report.status["imbalances"] == []
     assert report.exit_code == 0
     assert "balanced: nothing is unaccounted for" in report.output
-    assert report.verdict.received == part["replayed"] == part["selected"] == part["framed"] == totals["framed"], report.summary()
+    assert report.verdict.received == part["replayed"] == part["selected"] == part["framed"] == totals["framed"], (
+        report.summary()
+    )
     assert (totals["socket_drops"], totals["crashes"], totals["held_bytes"]) == (0, 0, 0), report.summary()
     assert sum(totals["refused"].values()) == totals["refused"]["other_port"]
     assert report.verdict.sent > 0.9 * _RATE * _SECONDS, "the clients could not hold the rate"

@@ -7,9 +7,12 @@ from lab.impairment import Fates, Impairment
 _MANY = 100_000
 
 
-@pytest.mark.parametrize(("name", "count"), [("drop", "dropped"), ("reorder", "reordered"), ("duplicate", "duplicated")])
-def test_the_share_is_the_one_asked_for(name: str, count: str) -> None:
-    fates = Fates(Impairment(**{name: 5.0}))
+@pytest.mark.parametrize(
+    ("impairment", "count"),
+    [(Impairment(drop=5), "dropped"), (Impairment(reorder=5), "reordered"), (Impairment(duplicate=5), "duplicated")],
+)
+def test_the_share_is_the_one_asked_for(impairment: Impairment, count: str) -> None:
+    fates = Fates(impairment)
     for _ in range(_MANY):
         fates.decide()
 

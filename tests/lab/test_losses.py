@@ -40,6 +40,15 @@ def test_a_retransmission_with_other_boundaries_fills_what_it_covers() -> None:
     assert losses.lost() == [Lost(40000, 0, 0, 20), Lost(40000, 0, 50, 100)]
 
 
+def test_a_lost_retransmission_of_what_came_through_is_no_loss() -> None:
+    losses = Losses()
+    losses.tell(_datagram(999, flags="S"), survived=True)
+    losses.tell(_datagram(1000, b"a" * 100), survived=True)
+    losses.tell(_datagram(1050, b"a" * 60), survived=False)
+
+    assert losses.lost() == [Lost(40000, 0, 100, 110)]
+
+
 def test_positions_pass_the_end_of_the_sequence_numbers() -> None:
     losses = Losses()
     losses.tell(_datagram(2**32 - 11, flags="S"), survived=True)
@@ -79,4 +88,10 @@ def test_decoys_at_the_start_of_a_segment_are_counted() -> None:
 def test_a_range_is_touched_where_a_hole_lies_in_it() -> None:
     holes = [Lost(1, 0, 10, 20)]
 
-    assert [touches(holes, *part) for part in ((0, 10), (0, 11), (12, 13), (19, 30), (20, 30))] == [False, True, True, True, False]
+    assert [touches(holes, *part) for part in ((0, 10), (0, 11), (12, 13), (19, 30), (20, 30))] == [
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]

@@ -10,7 +10,8 @@ from lab.recorder import Fault, Reader, Received
 _GET = b"GET /a?b=c HTTP/1.1\r\nHost: test\r\nX-Case: Kept\r\n\r\n"
 _POST = b"POST /p HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\nGET / \r\n\r\n"[:-1]
 _CHUNKED = (
-    b"PUT /c HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;lab=1\r\n0\r\n\r\n\r\nA\r\n0123456789\r\n0\r\nX-Trailer: 1\r\n\r\n"
+    b"PUT /c HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"5;lab=1\r\n0\r\n\r\n\r\nA\r\n0123456789\r\n0\r\nX-Trailer: 1\r\n\r\n"
 )
 
 

@@ -64,7 +64,13 @@ def test_without_an_impairment_all_passes_in_order(tmp_path: Path) -> None:
     out, report = _relay(tmp_path)
 
     assert list(dict.fromkeys(out)) == [b"%d" % number for number in range(_COUNT)]
-    assert (report.sent, report.dropped, report.reordered, report.duplicated, report.kernel_drops) == (report.received, 0, 0, 0, 0)
+    assert (report.sent, report.dropped, report.reordered, report.duplicated, report.kernel_drops) == (
+        report.received,
+        0,
+        0,
+        0,
+        0,
+    )
 
 
 def test_it_counts_what_it_does(tmp_path: Path) -> None:

@@ -20,7 +20,12 @@ def _connection() -> tuple[list[Sent], list[Received]]:
     for number, make in enumerate((exchange.get, exchange.post, exchange.pipelined, exchange.get)):
         what = make(f"0-{number}", 1448, chance, False)
         for request in what.requests:
-            request.start, request.end, request.port, request.status = request.start + place, request.end + place, _PORT, 200
+            request.start, request.end, request.port, request.status = (
+                request.start + place,
+                request.end + place,
+                _PORT,
+                200,
+            )
         place += sum(map(len, what.writes))
         sent += what.requests
         received += reader.receive(b"".join(what.writes))
@@ -85,7 +90,10 @@ def test_every_change_is_a_fault() -> None:
         replace(post, sha256="0" * 64),
         replace(post, length=post.length + 1),
         replace(post, headers=post.headers[::-1]),
-        replace(post, headers=tuple((name.lower(), value) if name == "Cookie" else (name, value) for name, value in post.headers)),
+        replace(
+            post,
+            headers=tuple((name.lower(), value) if name == "Cookie" else (name, value) for name, value in post.headers),
+        ),
         replace(post, headers=tuple(header for header in post.headers if header[0] != "Cookie")),
     )
     kinds = [_compare(sent, [received[0], change, *received[2:]]).faults() for change in changes]
@@ -98,10 +106,14 @@ def test_what_production_did_not_answer_proves_nothing() -> None:
     sent[0].status = 0
 
     assert _compare(sent, received).faults() == {"unanswered": [sent[0].id]}
-    assert compare(sent[1:], [request.id for request in sent], received[1:], ()).faults() == {"unanswered": [sent[0].id]}
+    assert compare(sent[1:], [request.id for request in sent], received[1:], ()).faults() == {
+        "unanswered": [sent[0].id]
+    }
 
 
 def test_what_the_recorder_could_not_read_is_a_fault() -> None:
     sent, received = _connection()
 
-    assert _compare(sent, [*received, Received(fault="no request line")]).faults() == {"faults_of_framing": ["no request line"]}
+    assert _compare(sent, [*received, Received(fault="no request line")]).faults() == {
+        "faults_of_framing": ["no request line"]
+    }

@@ -19,11 +19,20 @@ from replayer.settings import Caps, Destination, Settings, SettingsError
 _RECEIVING = ("listen", "vxlan_port", "geneve_port", "vnis", "http_ports", "shards", "receive_buffer")
 _SELECTING = ("client_address", "selection_key", "mark_header")
 _RUNNING = ("health_address", "admin_address", "drain_timeout", "poll_interval")
-_FRAMES = ("vxlan_port", "geneve_port")
 _CAPS = ("flows", "head", "body", "held_total", "hole_timeout")
 _QUEUE = ("queue", "queue_timeout")  # a capture waits for the destination
-_OFFLINE = {"http_ports": "--port", "vnis": "--vni"}  # flags that are called otherwise
-_GENEVE_PORT = "6081"
+_GENEVE_PORT = "6081"  # on for captures: a file holds what it holds
+_READING = (
+    (
+        "--port",
+        "http_ports",
+        "production's HTTP port; repeat for several; any = HTTP is recognised by content (default 80)",
+    ),
+    ("--vni", "vnis", "mirrored frames of this VNI only; repeat for several"),
+    ("--vxlan-port", "vxlan_port", ""),
+    ("--geneve-port", "geneve_port", f"UDP port of GENEVE; none = off (default {_GENEVE_PORT})"),
+)
+_OFFLINE = {name: flag for flag, name, _ in _READING}
 _EMPTY = ("none", "any", "all")
 
 _METAVARS: Mapping[object, str] = {
@@ -216,21 +225,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 def _add_capture(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", metavar="FILE", nargs="+", help="pcap or pcapng, also gzipped")
     group = parser.add_argument_group("reading")
-    _add_field(
-        group,
-        "settings.http_ports",
-        Settings.model_fields["http_ports"],
-        "--port",
-        "production's HTTP port; repeat for several; any = recognise HTTP by content (default 80)",
-    )
-    _add_field(
-        group,
-        "settings.vnis",
-        Settings.model_fields["vnis"],
-        "--vni",
-        "mirrored frames of this VNI only; repeat for several",
-    )
-    _add_fields(group, Settings, _FRAMES)
+    for flag, name, text in _READING:
+        _add_field(group, f"settings.{name}", Settings.model_fields[name], flag, text)
     parser.set_defaults(names=_OFFLINE, **{"settings.geneve_port": _GENEVE_PORT})
 
 

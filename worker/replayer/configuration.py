@@ -60,9 +60,8 @@ class Source:
         self.version = _fingerprint(text)
         settings = merge(read_yaml(text, self.place), self._flags, self.place)
         if not settings.destinations:
-            raise SettingsError(
-                f"{self.place}: destinations: none is named: write `- url: http://...` under it, or say --destination URL"
-            )
+            remedy = "write `- url: http://...` under it, or say --destination URL"
+            raise SettingsError(f"{self.place}: destinations: none is named: {remedy}")
         return settings
 
     def _read(self) -> str:

@@ -64,8 +64,9 @@ def extract(paths: Sequence[str], settings: Settings, out: TextIO, err: TextIO, 
     ledger, timeline = Ledger(), Timeline()
     damaged: list[CaptureError] = []
     for found in requests(read_all(paths, damaged), Pipeline(settings, ledger), timeline):
-        for request in found:
-            out.write(json.dumps(as_json(request, timeline.captured(request.at), with_body=with_body)) + "\n")
+        out.writelines(
+            json.dumps(as_json(request, timeline.captured(request.at), with_body=with_body)) + "\n" for request in found
+        )
     out.flush()
     print(accounting(ledger), file=err)
     for error in damaged:

@@ -117,13 +117,13 @@ class Rules:
 
 
 def _splitter(names: Iterable[bytes]) -> re.Pattern[bytes]:
-    """A pattern whose `split` parts a head at the named fields; first letters in a set keep it fast."""
-    by_letter: dict[bytes, list[bytes]] = {}
+    """A pattern whose `split` parts a valid head at the named fields (lower case); sets of first letters keep it fast."""
+    rests: dict[bytes, list[bytes]] = {}
     for name in sorted(names):
-        by_letter.setdefault(name[:1], []).append(re.escape(name[1:]))
-    letters = {first: re.escape(first.upper()) + re.escape(first) for first in by_letter}
-    branches = b"|".join(b"[%b](?i:%b)" % (letters[first], b"|".join(rest)) for first, rest in by_letter.items())
-    return re.compile(rb"\r\n(?=[%b])(%b):[ \t]*+([^\r\n]*)" % (b"".join(letters.values()), branches))
+        rests.setdefault(name[:1], []).append(re.escape(name[1:]))
+    letters = {first: re.escape(first.upper()) + re.escape(first) for first in rests}
+    branches = b"|".join(b"[%b](?i:%b)" % (letters[first], b"|".join(rest)) for first, rest in rests.items())
+    return re.compile(rb"\r\n(?=[%b])(%b):[ \t]*+([^\r]*+)" % (b"".join(letters.values()), branches))
 
 
 def answered(ack: int, before: int) -> bool:

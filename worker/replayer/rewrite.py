@@ -21,6 +21,7 @@ _FOR, _PORT, _PROTO, _HOST = b"x-forwarded-for", b"x-forwarded-port", b"x-forwar
 _FORWARDED = (_FOR, _PORT, _PROTO, _HOST)
 #: What a Connection field may nominate and is left out, or must not be, anyway.
 _NOT_NOMINATED = HOP_BY_HOP | {b"", b"close", b"host", b"content-length", b"transfer-encoding"}
+_PLAIN_CONNECTION = frozenset((b"keep-alive", b"Keep-Alive", b"close", b"Close", b""))
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND", b"QUERY"))
 _absolute_form = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://([^/?#]*)(.*)").fullmatch
 
@@ -63,12 +64,14 @@ class Rewriter:
             host, target = _origin_form(target)
             prefix = b" " if target == b"*" else prefix
         out = [method, prefix, target, b" HTTP/1.1", b"", self._mark, rest]
-        forwarded = False
+        forwarded = nominates = False
         at = 1
         for name in names:
             if name == b"host":
                 host = host or parts[at + 1].rstrip(b" \t")
                 out.append(b"\r\nHost: " + host if self._keep_host else self._host)
+            elif name == b"connection":
+                nominates = nominates or parts[at + 1] not in _PLAIN_CONNECTION
             elif name not in self._drop:
                 forwarded = forwarded or name in _FORWARDED
                 out += b"\r\n", parts[at], b": ", parts[at + 1]
@@ -78,7 +81,7 @@ class Rewriter:
         if b"host" not in names:
             out[4] += self._host
         head = b"".join(out)
-        if b"connection" in names:
+        if nominates:
             head = _without_nominated(head, request)
         body = self._chunks(request) if request.chunked else request.body
         return Outgoing(request.key, method, head, body, method in _IDEMPOTENT)

@@ -43,7 +43,11 @@ def test_requests_lie_in_their_streams_where_the_client_says() -> None:
     )
     assert 200 < len(sent) < 400
     first = {packet[TCP].sport: packet[TCP].seq + 1 for packet in packets if packet[TCP].flags.S}
-    starts = {(packet[TCP].sport, packet[TCP].seq - first[packet[TCP].sport]): _payload(packet) for packet in packets if _payload(packet)}
+    starts = {
+        (packet[TCP].sport, packet[TCP].seq - first[packet[TCP].sport]): _payload(packet)
+        for packet in packets
+        if _payload(packet)
+    }
     for request in sent:
         if request.together == 1:
             assert starts[request.port, request.start].startswith(f"{request.method} {request.target} ".encode())

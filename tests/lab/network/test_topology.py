@@ -11,7 +11,9 @@ pytestmark = pytest.mark.network
 
 
 def _namespaces() -> set[str]:
-    return set(subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout.split()) & set(NAMESPACES)
+    return set(
+        subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout.split()
+    ) & set(NAMESPACES)
 
 
 def test_nothing_is_left_after_the_context() -> None:

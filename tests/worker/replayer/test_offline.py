@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,12 +33,14 @@ class Server:
     seen: list[tuple[float, bytes, bytes]] = field(default_factory=list)  # when, head, body as sent
     answer: Callable[[int], bytes] = lambda number: OK
     delay: float = 0.0
+    connections: set[asyncio.Task[None] | None] = field(default_factory=set)
 
     @property
     def targets(self) -> list[str]:
         return [head.split()[1].decode() for _, head, _ in self.seen]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections.add(asyncio.current_task())
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -53,6 +55,8 @@ class Server:
             pass
         finally:
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
     async def body(self, head: bytes, reader: asyncio.StreamReader) -> bytes:
         if b"transfer-encoding: chunked" in head:
@@ -74,6 +78,7 @@ def serving(server: Server) -> Iterator[str]:
         listener.close()
         listener.close_clients()
         await listener.wait_closed()
+        await asyncio.gather(*(task for task in server.connections if task is not None))
 
     try:
         yield f"http://127.0.0.1:{server.port}"

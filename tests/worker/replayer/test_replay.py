@@ -526,24 +526,26 @@ def test_an_answer_that_does_not_come_in_time(run: Run) -> None:
     run(scenario)
 
 
-def test_a_connection_freed_by_a_timeout_serves_the_next_for_its_full_time(run: Run) -> None:
+def test_a_request_that_follows_a_timeout_has_its_full_time(run: Run) -> None:
     async def scenario(rig: Rig) -> None:
-        server = await rig.serve(Exchange.reply)
-        rig.open(server.port, connections=2, timeout=5, queue_timeout=60)
-        rig.submit(b"/1")
+        server = await rig.serve(hang)
+        rig.open(server.port, connections=8, timeout=5, queue_timeout=60)
+        for _ in range(8):
+            rig.submit()
+        await rig.until(lambda: len(server.exchanges) == 8)
+        for exchange in server.exchanges:
+            exchange.reply()
         await rig.done()
-        server.script = hang
-        rig.submit(b"/2", lane=b"a")
-        rig.submit(b"/3", lane=b"b")
-        rig.submit(b"/4", lane=b"a")
-        await rig.until(lambda: len(server.exchanges) == 3)
-        rig.later(5.1)
-        assert rig.part.failed["timeout"] == 2
+        for lane in (b"a", b"b", b"c", b"d"):
+            rig.submit(lane=lane)
+            rig.submit(b"/next", lane=lane)
+        rig.later(5.1)  # four connections time out, the other four have been idle as long
+        assert rig.part.failed["timeout"] == 4
+        await rig.until(lambda: server.got.count(b"/next") == 4)
         rig.later(4)
-        assert rig.part.failed["timeout"] == 2
-        await rig.until(lambda: len(server.exchanges) == 4)
-        server.exchanges[3].reply()
-        await rig.done()
+        assert rig.part.failed["timeout"] == 4
+        rig.later(1.1)
+        assert (rig.part.failed["timeout"], rig.pool.pending) == (8, 0)
 
     run(scenario)
 
@@ -679,6 +681,7 @@ def test_a_request_is_retried_once(run: Run) -> None:
 
 def test_a_retry_avoids_connections_that_closed_in_the_same_moment(run: Run) -> None:
     def closing(exchange: Exchange) -> None:
+        exchange.close()
         for connection in exchange.connection.server.connections:
             connection.transport.close()
         exchange.connection.server.script = Exchange.reply
