@@ -100,7 +100,7 @@ def explain(status: Status) -> list[str]:
 
 def _busy(status: Status) -> bool:
     parts = status["totals"]["destinations"].values()
-    return bool(status["totals"]["held_bytes"]) or any(part["queued"] or part["in_flight"] for part in parts)
+    return any(part["queued"] or part["in_flight"] for part in parts)
 
 
 def _healthy(network: Network) -> bool:

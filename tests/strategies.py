@@ -14,10 +14,6 @@ from typing import Any, Literal
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from replayer.http1 import Request
-from replayer.ledger import Ledger, imbalances
-from replayer.pipeline import Pipeline
-from replayer.settings import Caps, Settings
 from scapy.contrib.geneve import GENEVE, GeneveOptions
 from scapy.layers.inet import IP, TCP, UDP, IPOption_NOP
 from scapy.layers.inet6 import (
@@ -31,6 +27,11 @@ from scapy.layers.ipsec import AH
 from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
+
+from replayer.http1 import Request
+from replayer.ledger import Ledger, imbalances
+from replayer.pipeline import Pipeline
+from replayer.settings import Caps, Settings
 
 #: EXAMPLES=20 looks twenty times as long for a counter-example.
 _PATIENCE = int(os.environ.get("EXAMPLES", "1"))
@@ -357,8 +358,12 @@ class Exchange:
 BAIT = b"DELETE /bait HTTP/1.1\r\nHost: bait.example\r\n\r\n"
 
 TOKEN = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-methods = st.sampled_from([b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"PROPFIND", b"QUERY", b"M-SEARCH"])
-target_text = st.text("abcdefghijklmnopqrstuvwxyz0123456789-._~/?&=%:@", max_size=20).map(lambda text: b"/" + text.encode())
+methods = st.sampled_from(
+    [b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"PROPFIND", b"QUERY", b"M-SEARCH"]
+)
+target_text = st.text("abcdefghijklmnopqrstuvwxyz0123456789-._~/?&=%:@", max_size=20).map(
+    lambda text: b"/" + text.encode()
+)
 field_names = st.text(TOKEN, min_size=1, max_size=10).map(lambda text: b"X-" + text.encode())
 field_values = st.text("".join(map(chr, range(0x21, 0x7F))) + " \t\xe9", max_size=20).map(
     lambda text: text.strip(" \t").encode("latin-1")

@@ -1,7 +1,7 @@
 """Recordings: datagrams that the kernel mirrored while a real client talked to a real server.
 
-A recording holds whole connections from their SYN on, cut behind the last whole request, so that a program which
-replays it must replay exactly `requests` requests. wrk sends the same request again and again: a request ends wherever
+A recording holds connections from their SYN on, cut behind the last whole request before anything is missing or comes
+twice, so that a program which replays it must replay exactly `requests` requests. wrk sends the same request again and again: a request ends wherever
 a connection has sent a multiple of its size.
 """
 
@@ -74,12 +74,12 @@ class _Stream:
 
     following: int
     size: int = 0
-    last: int = -1  # the last datagram at which no request was unfinished
-    torn: bool = False  # a segment is missing, came twice, or the SYN is
+    last: int = -1  # the last datagram at which no request was unfinished, before it was torn
+    torn: bool = False  # a segment, or the SYN, is missing or came twice
 
 
 def assemble(name: str, datagrams: Iterable[bytes]) -> Recording:
-    """The whole connections among the datagrams. Raises RecordingError when there is none."""
+    """The connections among the datagrams. Raises RecordingError when there is none."""
     streams: dict[bytes, _Stream] = {}
     read: list[tuple[bytes, Segment, _Stream]] = []
     length = 0
@@ -96,10 +96,10 @@ def assemble(name: str, datagrams: Iterable[bytes]) -> Recording:
             stream.torn = True
         stream.following = stream.following + len(data) & _MASK
         stream.size += len(data)
-        if length and stream.size % length == 0:
+        if length and not stream.torn and stream.size % length == 0:
             stream.last = len(read)
         read.append((datagram, segment, stream))
-    kept = [entry for number, entry in enumerate(read) if not entry[2].torn and number <= entry[2].last]
+    kept = [entry for number, entry in enumerate(read) if number <= entry[2].last]
     recording = _lay_out(name, kept, length)
     if not recording.requests:
         raise RecordingError(f"{name}: no whole connection among {len(read)} datagrams")

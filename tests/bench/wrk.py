@@ -36,7 +36,7 @@ class Kind:
 
 GET = Kind("keep-alive GET")
 ONCE = Kind("one GET per connection", headers=(*HEADERS, "Connection: close"))
-UPLOAD = Kind("64 KiB POST", path="/upload", connections=64, script=_UPLOAD_SCRIPT)
+UPLOAD = Kind("64 KiB POST", path="/upload", connections=8, script=_UPLOAD_SCRIPT)
 
 
 def start(network: Network, namespace: str, address: str, kind: Kind, seconds: int) -> subprocess.Popen[bytes]:

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from replayer.ledger import Ledger, as_dict, imbalances
 from rich.console import Console
 
 from lab import demo
 from lab.demo import Arrivals, Outcome
 from lab.network.nginx import Entry
+from replayer.ledger import Ledger, as_dict, imbalances
 
 
 def _outcome(arrivals: Arrivals, ledger: Ledger, effective: int = 64 << 20) -> Outcome:

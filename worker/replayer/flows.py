@@ -20,7 +20,6 @@ from replayer.settings import Caps
 _MASK = 0xFFFF_FFFF
 _FLAGS = SYN | FIN | RST
 _BASE = 1 << 32
-_NOTHING: list[Request] = []
 
 
 class Tombstone(NamedTuple):

@@ -17,6 +17,7 @@ Everything that is not framed is counted with its reason, in `Rules.ledger`, whe
 import re
 from collections.abc import Iterable
 from dataclasses import InitVar, dataclass, field
+from functools import lru_cache
 
 from replayer.chunked import Chunked
 from replayer.ledger import GivenUp, Ledger, PassedOver
@@ -39,6 +40,7 @@ _begun_line = re.compile(
 ).fullmatch
 _absolute = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]").match
 _authority = re.compile(rb"[^/?#]+:[0-9]+").fullmatch
+_host = re.compile(rb"(?:[A-Za-z0-9\-._~%!$&'()*+,;=]*|\[[0-9A-Za-z:.%\-_~!$&'()*+,;=]+\])(?::[0-9]*)?[ \t]*").fullmatch
 _field_lines = re.compile(rb"([^\r\n:]+):[ \t]*([^\r\n]*?)[ \t]*\r\n").findall
 
 #: No request is shorter (`GET / HTTP/1.0` and the blank line), so a shorter hole holds no whole one.
@@ -55,7 +57,6 @@ FINDABLE = frozenset(
 #: Fields that decide how a request is framed.
 FRAMING = frozenset((b"content-length", b"transfer-encoding", b"upgrade"))
 
-_NOTHING: list["Request"] = []
 _MASK = 0xFFFF_FFFF
 
 # Phases of a framer. BOUNDARY: between requests. PROVING: the same, on probation.
@@ -186,6 +187,7 @@ class Framer:
                         and target[0] == 0x2F
                         and method != b"CONNECT"
                         and len(data) <= self._rules.head_limit
+                        and valid_host(parts[3 * names.index(b"host") + 2])
                     ):
                         ledger = self._rules.ledger
                         ledger.framed += 1
@@ -195,13 +197,13 @@ class Framer:
                         return [Request(method, target, version, data, parts, names, self.key, offset, now, len(data))]
             elif self._phase == _BODY:
                 size = len(data)
-                if size < self._left and self._broken is None:
+                if size < self._left and self._broken is None and self._pending is None:
                     self._body += data  # type: ignore[operator]  # a body with a length is a bytearray
                     self._left -= size
                     self._size += size
                     self._rules.ledger.held_bytes += size
                     self._ack = ack
-                    return _NOTHING
+                    return []
         return self._receive(lost, data, ack, offset, now)
 
     def acknowledged(self, ack: int) -> list[Request]:
@@ -210,7 +212,7 @@ class Framer:
             self._ack = ack
         if self._phase == _PROVING and self._pending and answered(ack, self._floor):
             return self._release()
-        return _NOTHING
+        return []
 
     def join(self) -> None:
         """The stream is seen from somewhere in its middle."""
@@ -227,7 +229,7 @@ class Framer:
 
     def outwait(self) -> list[Request]:
         """Nothing has contradicted the requests on probation for long enough."""
-        return self._release() if self._phase == _PROVING and self._pending else _NOTHING
+        return self._release() if self._phase == _PROVING and self._pending else []
 
     def resplit(self) -> None:
         """The rules name other fields: split anew what was split already and is not out yet."""
@@ -261,7 +263,7 @@ class Framer:
         if self._phase == _PROVING and self._pending:
             return self._release()
         self._discard_pending()
-        return _NOTHING
+        return []
 
     def tail(self) -> "Tail":
         """What a framer that resumes this stream must know."""
@@ -275,17 +277,19 @@ class Framer:
 
     def _receive(self, lost: int, data: bytes, ack: int, offset: int, now: float) -> list[Request]:
         out: list[Request] = []
-        if self._phase == _PROVING and self._pending:
-            if answered(ack, self._floor) or (lost and not data):
+        if self._pending is not None and answered(ack, self._floor):
+            if self._phase == _PROVING:
                 out += self._release()
-            else:
-                floor = self._floor
-                self._discard_pending()
-                self._search(GivenUp.UNPROVEN, floor)
+            else:  # an answer in the middle of it: this was none
+                self._disprove()
+        elif self._pending and lost and not data:
+            out += self._release()
         if lost:
             self._hole(lost, ack)
         at, size = 0, len(data)
         while at < size:
+            if self._pending and self._phase == _PROVING:
+                self._disprove()
             if self._phase <= _HEAD:
                 at = self._read_head(data, at, ack, offset, now, out)
             elif self._phase == _BODY:
@@ -484,6 +488,12 @@ class Framer:
             self._rules.ledger.resynchronised += 1
         return proven
 
+    def _disprove(self) -> None:
+        """What is on probation was part of a body, or cannot be told from it."""
+        if self._size:
+            self._give_up(GivenUp.UNPROVEN)
+        self._search(GivenUp.UNPROVEN, self._floor)
+
     def _discard_pending(self) -> None:
         for request in self._pending or ():
             self._rules.ledger.held_bytes -= request.size
@@ -567,8 +577,10 @@ def body_length(request: Request) -> int:
             lengths += value.split(b",")
         elif name == b"transfer-encoding":
             codings += value.split(b",")
-    hosts = request.names.count(b"host")
-    if hosts > 1 or (not hosts and request.version != b"1.0") or not _valid_target(request):
+    host = field_value(request, b"host")
+    if request.names.count(b"host") > 1 or not _valid_target(request):
+        return BAD
+    if request.version != b"1.0" if host is None else not valid_host(host):
         return BAD
     if codings:
         names = [coding.strip(b" \t").lower() for coding in codings]
@@ -589,8 +601,19 @@ def _valid_target(request: Request) -> bool:
     return target[0] == 0x2F or _absolute(target) is not None or (target == b"*" and request.method == b"OPTIONS")
 
 
+@lru_cache(maxsize=1024)
+def valid_host(value: bytes) -> bool:
+    """RFC 9110 §7.2: `uri-host [":" port]`, or nothing."""
+    return _host(value) is not None
+
+
 def upgrades(request: Request) -> bool:
-    """Whether the connection may speak another protocol from here on. An offer of h2c shows at once if it is taken."""
+    """Whether the connection may speak another protocol from here on (RFC 9110 §7.8).
+
+    An offer of h2c shows at once if it is taken: HTTP/2 begins with a preface. HTTP/1.0 cannot upgrade.
+    """
+    if request.version == b"1.0":
+        return False
     values = zip(request.names, request.parts[2::3], strict=True)
     return any(name == b"upgrade" and value.strip(b" \t").lower() != b"h2c" for name, value in values)
 

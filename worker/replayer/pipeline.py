@@ -15,7 +15,6 @@ from replayer.rewrite import Outgoing, Rewriter
 from replayer.selection import Selector
 from replayer.settings import Destination, Settings
 
-_NOTHING: list[Request] = []
 
 
 class Pipeline:
@@ -60,7 +59,7 @@ class Pipeline:
     def _other(self, segment: Segment | Refused, now: float) -> list[Request]:
         if isinstance(segment, Refused):
             self._ledger.refused[segment] += 1
-            return _NOTHING
+            return []
         self._ledger.segments += 1
         return self._table.receive(segment, now)
 

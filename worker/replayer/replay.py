@@ -76,7 +76,7 @@ class _Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.reader = ResponseReader(limit)
         self.outgoing: Outgoing | None = None
-        self.since = now  # of the request, or of the opening
+        self.since = now  # when it began to open, to send or to be idle
         self.used = False  # an answer came over it
         self.retried = False  # the request in flight had a connection before
         self.streamed = False  # its body is not joined to its head
@@ -276,6 +276,7 @@ class Pool:
             self._close(connection)
         else:
             connection.streamed = False
+            connection.since = now
             self._idle[connection] = None
         if self._ready:
             self._pump(now)

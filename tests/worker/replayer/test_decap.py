@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from replayer.decap import Endpoints, Segment, Tunnels, endpoints, frame, geneve, vxlan
-from replayer.ledger import Refused
 from scapy.contrib.geneve import GENEVE
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import ARP, CookedLinux, CookedLinuxV2, Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
+
+from replayer.decap import Endpoints, Segment, Tunnels, endpoints, frame, geneve, vxlan
+from replayer.ledger import Refused
 from tests.strategies import EXTENSIONS, Path, examples, get, stack, wrap
 
 ETHERNET, RAW, COOKED, COOKED2 = 1, 101, 113, 276

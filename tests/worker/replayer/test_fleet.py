@@ -1,11 +1,16 @@
-"""What a dead shard leaves to the totals."""
+"""What a dead shard leaves to the totals, and what becomes of a stuck one."""
 
+import os
+import signal
+import socket
+import subprocess
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replayer.fleet import legacy
+from replayer import fleet, snapshot
+from replayer.fleet import Place, Process, legacy
 from replayer.ledger import Ledger, as_dict, imbalances
 from replayer.snapshot import Snapshot
 
@@ -56,3 +61,16 @@ def test_a_shard_that_died_before_its_first_snapshot() -> None:
     left = legacy(None, 5)
     assert left.datagrams == left.refused["shard_crashed"] == 5
     assert imbalances(left) == []
+
+
+def test_a_shard_that_does_not_listen_is_ended() -> None:
+    ours, theirs = socket.socketpair()
+    memory = snapshot.create("stuck")
+    with ours, theirs, subprocess.Popen(["sleep", "60"]) as popen:
+        ours.settimeout(0.05)
+        process = Process(popen, exited=-1, control=ours, memory=memory, live=snapshot.live_counter(memory))
+        fleet._send(Place(0, [], process=process), b"order\n")
+        assert popen.poll() is None
+        fleet._send(Place(0, [], process=process), b"x" * 10_000_000)
+        assert popen.wait(10) == -signal.SIGKILL
+    os.close(memory)

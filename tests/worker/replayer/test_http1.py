@@ -328,7 +328,9 @@ def test_chunked_bodies_that_a_server_must_refuse(coded: bytes, split: bool) -> 
 def test_a_repeated_equal_length_is_that_length_or_refused(length: bytes) -> None:
     """RFC 9112 §6.3 leaves both open; what it forbids is another length."""
     line = Line()
-    line.feed(get("/before"), b"POST /1 HTTP/1.1\r\nContent-Length: " + length + b"\r\n" + HOST + b"\r\nhello" + get("/2"))
+    line.feed(
+        get("/before"), b"POST /1 HTTP/1.1\r\nContent-Length: " + length + b"\r\n" + HOST + b"\r\nhello" + get("/2")
+    )
     bodies = [bytes(request.body) for request in line.requests]
     assert bodies == ([b"", b"hello", b""] if line.ledger.given_up[GivenUp.BAD_REQUEST] == 0 else [b""])
 

@@ -6,6 +6,7 @@ from dataclasses import fields
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from replayer.ledger import (
     LATENCY_BOUNDS,
     DestinationLedger,
@@ -73,7 +74,9 @@ def test_arrived_is_what_the_kernel_dropped_and_what_was_read() -> None:
     assert arrived(Ledger(socket_drops=3, datagrams=4)) == 7
 
 
-@pytest.mark.parametrize("name", ["datagrams", "segments", "payload_bytes", "framed_bytes", "duplicate_bytes", "held_bytes"])
+@pytest.mark.parametrize(
+    "name", ["datagrams", "segments", "payload_bytes", "framed_bytes", "duplicate_bytes", "held_bytes"]
+)
 def test_one_number_too_many_breaks_the_balance(name: str) -> None:
     ledger = Ledger(**{name: 1})
     assert len(imbalances(ledger)) == 1

@@ -1,8 +1,9 @@
 """What GoReplay or the AWS sample loses, doubles or corrupts, packet by packet; each is one story here."""
 
 import pytest
-from replayer.settings import Caps
 from scapy.layers.l2 import Ether
+
+from replayer.settings import Caps
 from tests.strategies import (
     BAIT,
     FIN,

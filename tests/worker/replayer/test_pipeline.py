@@ -102,7 +102,9 @@ def test_in_order_with_any_pauses(data: st.DataObject, exchange: Exchange, path:
         station.feed(datagram)
         complete = sum(1 for end in exchange.starts[1:] if end <= part.end)
         assert len(station.requests) == complete
-        assert all(request.at == station.now for request in station.requests[-1:] if complete and part.end in exchange.starts)
+        assert all(
+            request.at == station.now for request in station.requests[-1:] if complete and part.end in exchange.starts
+        )
     assert [meaning(request) for request in station.requests] == [sent.meaning for sent in exchange.requests]
     offsets = [request.offset for request in station.requests]
     assert [offset - offsets[0] for offset in offsets] == exchange.starts[:-1]
@@ -292,7 +294,11 @@ def test_request_text_behind_one_hole_is_never_a_request(
     station.settle()
     station.close()
     assert "/bait" not in station.targets
-    assert set(station.targets) <= {r.target.decode() for r in exchange.requests} | {"/carrier", "/behind-0", "/behind-1"}
+    assert set(station.targets) <= {r.target.decode() for r in exchange.requests} | {
+        "/carrier",
+        "/behind-0",
+        "/behind-1",
+    }
     heads_whole = [part.start for part in parts if part.end - part.start == len(get("/behind-0"))]
     for number in range(2):
         if exchange.stream.index(get(f"/behind-{number}")) in heads_whole:
@@ -829,7 +835,11 @@ def other_datagrams() -> list[bytes]:
     out = []
     for path in ({"client": "fd00::1", "server": "fd00::2"}, {"dot1q": (1,), "ip_options": 8}, {"tcp_options": 12}):
         client = Conversation(**path)
-        out += [client.syn(), client.send(chunked("/c", b"chunk", b"data")), client.send(get("/1") + post("/2", b"x" * 300))]
+        out += [
+            client.syn(),
+            client.send(chunked("/c", b"chunk", b"data")),
+            client.send(get("/1") + post("/2", b"x" * 300)),
+        ]
         out += [client.send(UPGRADE), client.fin(), client.rst()]
     return out
 
@@ -899,7 +909,9 @@ def test_damaged_datagrams_beside_healthy_connections() -> None:
                 assert ledger.flows <= 2_000
                 assert ledger.tombstones <= 2_000
                 assert ledger.held_bytes <= 4 * MIB
-            got += [r.target.decode("latin-1") for r in out if r.key[:3] == b"\x5a\x5a\x5a" and r.target[:9] == b"/healthy/"]
+            got += [
+                r.target.decode("latin-1") for r in out if r.key[:3] == b"\x5a\x5a\x5a" and r.target[:9] == b"/healthy/"
+            ]
             if number % (count // 4) == count // 4 - 1:
                 sizes.append(tracemalloc.get_traced_memory()[0] - sum(map(len, got)) - 120 * len(wanted + got))
     finally:
@@ -923,7 +935,9 @@ def test_damaged_streams_never_raise(data: st.DataObject, exchange: Exchange) ->
         if kind == "set" and stream:
             stream[at] = data.draw(st.sampled_from(b"\0\r\n :;,0123456789abcdefxHTP/\xff"))
         elif kind == "insert":
-            stream[at:at] = data.draw(st.sampled_from([b"\r\n", b"\n", b"\0", b"Content-Length: 5\r\n", b"\r\n\r\n", b"G"]))
+            stream[at:at] = data.draw(
+                st.sampled_from([b"\r\n", b"\n", b"\0", b"Content-Length: 5\r\n", b"\r\n\r\n", b"G"])
+            )
         else:
             del stream[at : at + data.draw(st.integers(1, 20))]
     assume(stream)
@@ -941,7 +955,9 @@ def test_damaged_streams_never_raise(data: st.DataObject, exchange: Exchange) ->
 
 
 @examples(100)
-@given(st.lists(st.tuples(st.integers(0, WRAP - 1), st.integers(0, 255), st.binary(max_size=20)), max_size=12), st.data())
+@given(
+    st.lists(st.tuples(st.integers(0, WRAP - 1), st.integers(0, 255), st.binary(max_size=20)), max_size=12), st.data()
+)
 def test_any_flags_and_numbers_never_raise(items: list[tuple[int, int, bytes]], data: st.DataObject) -> None:
     client = Conversation()
     station = Station(Caps(flows=2, tombstones=2))
@@ -1112,5 +1128,3 @@ def test_reconfiguring_changes_ports_and_caps() -> None:
     station.feed(other.syn(), other.send(post("/3", b"0123456789")), other.send(post("/4", b"01234567890")))
     assert station.targets == ["/1", "/3"]
     assert station.ledger.given_up["body_too_large"] == 1
-
-

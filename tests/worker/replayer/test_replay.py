@@ -462,9 +462,12 @@ def test_a_connection_closed_while_idle_goes_quietly(run: Run) -> None:
 
 def test_a_connection_idle_for_long_is_closed(run: Run) -> None:
     async def scenario(rig: Rig) -> None:
-        server = await rig.serve(Exchange.reply)
-        rig.open(server.port)
+        server = await rig.serve(hang)
+        rig.open(server.port, timeout=100)
         rig.submit()
+        await rig.until(lambda: server.exchanges)
+        rig.later(replay.IDLE_MOST + 1)
+        server.exchanges[0].reply()
         await rig.done()
         rig.later(replay.IDLE_MOST - 1)
         await rig.settle()

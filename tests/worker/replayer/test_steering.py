@@ -1,6 +1,7 @@
 """Steering: by an interpreter of classic BPF, written from the kernel documentation; then by the kernel itself."""
 
 import errno
+import os
 import select
 import socket
 import struct
@@ -8,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -281,6 +283,15 @@ def test_drops_are_counted_and_what_a_closed_socket_holds_can_be_read() -> None:
 def test_the_effective_buffer_is_what_was_wished_where_the_kernel_allows_it() -> None:
     with group("127.0.0.1", 1, buffer=100_000) as [sock]:
         assert steering.effective_buffer(sock) == 100_000
+
+
+def test_without_privileges_the_effective_buffer_is_what_the_machine_allows(request: pytest.FixtureRequest) -> None:
+    allowed = int(Path("/proc/sys/net/core/rmem_max").read_text())
+    if os.geteuid() == 0:
+        request.addfinalizer(lambda: os.seteuid(0))
+        os.seteuid(65534)
+    with group("127.0.0.1", 1, buffer=2 * allowed) as [sock]:
+        assert steering.effective_buffer(sock) == allowed
 
 
 @given(before=st.integers(0, 1 << 40), more=st.integers(0, (1 << 32) - 1))

@@ -65,6 +65,15 @@ class Environment:
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
+    @property
+    def total(self) -> int:
+        """Requests received."""
+        return sum(self.seen.values())
+
+    def receives(self, total: int) -> None:
+        """Wait until it has received so many."""
+        until(lambda: self.total >= total)
+
     def close(self) -> None:
         self.released.set()
         self._server.shutdown()
@@ -94,7 +103,7 @@ def free_udp_port() -> int:
 class Worker:
     """A running `replayer run`."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, place: str | None, **settings: Any) -> None:
         self._sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._config, self._log, self._out = folder / "settings.yaml", folder / "log", folder / "out"
         self.settings: dict[str, Any] = {
@@ -106,15 +115,20 @@ class Worker:
             "receive_buffer": "4MiB",
             **settings,
         }
+        self._place = place or str(self._config)
         self.write(self.settings)
+
+    def launch(self) -> "Worker":
+        """Run it."""
         path = {"PYTHONPATH": str(Path(replayer.__file__).parent.parent)}
         with self._log.open("wb") as log, self._out.open("wb") as out:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "replayer", "run", "--config", str(self._config)],
+                [sys.executable, "-m", "replayer", "run", "--config", self._place],
                 stdout=out,
                 stderr=log,
                 env={**os.environ, **path},
             )
+        return self
 
     def write(self, settings: dict[str, Any] | str) -> None:
         """Change the settings' file."""
@@ -124,14 +138,14 @@ class Worker:
         self.write(settings)
         self.popen.send_signal(signal.SIGHUP)
 
-    def started(self) -> "Worker":
-        """Once it is healthy."""
+    def start(self) -> None:
+        """Run it, and wait until it is healthy."""
+        self.launch()
         until(lambda: "replays to" in self.log or self.popen.poll() is not None)
         found = re.search(r"/healthz on (\S+), /metrics and /status on (\S+);", self.log)
         assert found is not None, self.log
         self.health_address, self.admin_address = found.groups()
         until(lambda: self.health() == 200)
-        return self
 
     @property
     def log(self) -> str:
@@ -180,15 +194,14 @@ class Worker:
 
     def close(self) -> None:
         self._sender.close()
-        if self.popen.poll() is None:
-            self.popen.kill()
+        self.popen.kill()
         self.popen.wait()
 
 
 @contextmanager
-def worker(folder: Path, *environments: Environment, **settings: Any) -> Iterator[Worker]:
-    """A worker that replays to these environments."""
-    made = Worker(folder, destinations=[{"url": entry.url} for entry in environments], **settings)
+def worker(folder: Path, *environments: Environment, place: str | None = None, **settings: Any) -> Iterator[Worker]:
+    """A worker, not yet running, that replays to these environments."""
+    made = Worker(folder, place, destinations=[{"url": entry.url} for entry in environments], **settings)
     try:
         yield made
     finally:
@@ -210,7 +223,7 @@ def round_of(conversations: list[Conversation], target: str) -> list[bytes]:
 @pytest.mark.parametrize("shards", [1, 2])
 def test_every_request_arrives_exactly_once(tmp_path: Path, environment: Environment, shards: int) -> None:
     with worker(tmp_path, environment, shards=shards) as running:
-        running.started()
+        running.start()
         conversations = clients(40)
         running.send(*(client.syn() for client in conversations))
         for number in range(10):
@@ -233,7 +246,7 @@ def test_every_request_arrives_exactly_once(tmp_path: Path, environment: Environ
 def test_geneve_too(tmp_path: Path, environment: Environment) -> None:
     port = free_udp_port()
     with worker(tmp_path, environment, geneve_port=port) as running:
-        running.started()
+        running.start()
         conversations = clients(10, geneve="vxlan", geneve_options=(b"\0" * 4, b"\0" * 32))
         running.send(*(client.syn() for client in conversations), port=port)
         running.send(*round_of(conversations, ""), port=port)
@@ -244,40 +257,37 @@ def test_geneve_too(tmp_path: Path, environment: Environment) -> None:
 def test_a_shard_killed_under_load_costs_the_other_nothing(tmp_path: Path, environment: Environment) -> None:
     rounds, sent = 120, 0
     with worker(tmp_path, environment) as running:
-        running.started()
+        running.start()
         conversations = clients(20)
         running.send(*(client.syn() for client in conversations))
         for number in range(rounds):
             running.send(*round_of(conversations, f"/{number}"))
             sent += len(conversations)
-            until(lambda: sum(environment.seen.values()) > sent // 3)  # the killed shard's flows may come to a halt
+            environment.receives(sent // 3)  # the killed shard's flows may come to a halt
             if number == rounds // 3:
                 victim = running.status()["shards"][0]["pid"]
                 os.kill(victim, signal.SIGKILL)
-        until(lambda: running.health() == 200 and victim not in running.pids())
 
-        def pending(part: dict[str, Any]) -> int:
-            return int(part["queued"] + part["in_flight"])
+        def survivor() -> dict[str, Any]:
+            found: dict[str, Any] = running.status()["shards"][1]["ledger"]
+            return found
 
-        until(lambda: running.status()["totals"]["held_bytes"] == pending(running.part(environment)) == 0)
-        status = running.status()
-        survivor = status["shards"][1]["ledger"]
-        whole = [
-            client
-            for client in range(len(conversations))
-            if all(environment.seen[f"/{number}/{client}"] == 1 for number in range(rounds))
-        ]
-        assert survivor["flows_opened"] > 3
-        assert survivor["destinations"][environment.url]["replayed"] == survivor["flows_opened"] * rounds
-        assert survivor["socket_drops"] == survivor["crashes"] == sum(survivor["given_up"].values()) == 0
-        assert len(whole) >= survivor["flows_opened"]
+        def survived() -> bool:
+            left = survivor()
+            return bool(left["destinations"][environment.url]["replayed"] == left["flows_opened"] * rounds)
+
+        until(survived)
+        assert survivor()["flows_opened"] > 3
+        assert survivor()["socket_drops"] == survivor()["crashes"] == sum(survivor()["given_up"].values()) == 0
+        targets = [[f"/{number}/{client}" for number in range(rounds)] for client in range(len(conversations))]
+        whole = [client for client in targets if all(environment.seen[target] == 1 for target in client)]
+        assert len(whole) >= survivor()["flows_opened"]
         assert max(environment.seen.values()) == 1
 
-        totals = status["totals"]
-        assert totals["crashes"] == 1
-        everything = sent + len(conversations)
         # What the shard had read, but not yet counted, when it was killed is the only thing nobody knows of.
-        assert everything - shard.BATCH <= status["arrived"] <= everything
+        everything = sent + len(conversations)
+        until(lambda: everything - shard.BATCH <= running.status()["arrived"] <= everything)
+        assert running.status()["totals"]["crashes"] == 1
         assert running.stop() == 0
     assert f"ERROR shard 0 (pid {victim}) was killed by SIGKILL: crash 1, it restarts in 0.1 s" in running.log
     assert running.accounting.endswith("balanced: nothing is unaccounted for\n")
@@ -285,7 +295,7 @@ def test_a_shard_killed_under_load_costs_the_other_nothing(tmp_path: Path, envir
 
 def test_what_a_dead_shard_had_pending_has_failed(tmp_path: Path, environment: Environment) -> None:
     with worker(tmp_path, environment, shards=1) as running:
-        running.started()
+        running.start()
         [client] = clients(1)
         running.send(client.syn(), client.send(get("/held")), client.send(get("/next")))
         client.lose(b"?" * 10)
@@ -302,7 +312,7 @@ def test_what_a_dead_shard_had_pending_has_failed(tmp_path: Path, environment: E
 def test_new_settings_take_effect_and_lose_nothing(tmp_path: Path, environments: list[Environment]) -> None:
     first, second = environments
     with worker(tmp_path, first) as running:
-        running.started()
+        running.start()
         conversations = clients(20)
         running.send(*(client.syn() for client in conversations))
         settings = running.settings
@@ -315,7 +325,7 @@ def test_new_settings_take_effect_and_lose_nothing(tmp_path: Path, environments:
                 assert monotonic() < deadline
                 running.send(*round_of(conversations, f"/{rounds}"))
                 rounds += 1
-                until(lambda: sum(first.seen.values()) == 20 * rounds)
+                first.receives(20 * rounds)
 
         drive(lambda: rounds > 5)
         both = [{"url": entry.url, "timeout": 5.0} for entry in environments]
@@ -333,15 +343,13 @@ def test_new_settings_take_effect_and_lose_nothing(tmp_path: Path, environments:
 
         running.reload({**settings, "destinations": both[:1]})
         until(lambda: {place["settings_generation"] for place in running.status()["shards"]} == {3})
-        drive(
-            lambda before=sum(second.seen.values()), stop=rounds + 5: (
-                sum(second.seen.values()) == before and rounds > stop
-            )
-        )
+        before, stop = second.total, rounds + 5
+        drive(lambda: rounds > stop)
+        assert second.total == before
         until(lambda: running.part(first)["replayed"] == 20 * rounds)
         assert first.seen == {f"/{number}/{client}": 1 for number in range(rounds) for client in range(20)}
         assert max(second.seen.values()) == 1
-        assert running.part(second)["replayed"] == sum(second.seen.values())
+        assert running.part(second)["replayed"] == second.total
         assert running.stop() == 0
     refusals = [line for line in running.log.splitlines() if "settings refused, those in force stay" in line]
     assert "is not YAML" in refusals[0]
@@ -349,9 +357,56 @@ def test_new_settings_take_effect_and_lose_nothing(tmp_path: Path, environments:
     assert len(refusals) == 2
 
 
+class ParameterStore(http.server.BaseHTTPRequestHandler):
+    """SSM's GetParameter for one parameter."""
+
+    value = ""
+
+    def do_POST(self) -> None:
+        body = json.dumps({"Parameter": {"Name": "/replay", "Value": ParameterStore.value}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-amz-json-1.1")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_parameter_is_looked_at_from_time_to_time(
+    tmp_path: Path, environments: list[Environment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = environments
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), ParameterStore) as store:
+        thread = threading.Thread(target=store.serve_forever, args=(0.05,))
+        thread.start()
+        address = f"http://127.0.0.1:{store.server_address[1]}"
+        variables = {"ENDPOINT_URL_SSM": address, "REGION": "eu-west-1", "ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x"}
+        for name, value in variables.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        with worker(tmp_path, place="ssm:/replay") as running:
+            settings = {**running.settings, "poll_interval": 0.1}
+
+            def publish(*urls: str) -> None:
+                ParameterStore.value = yaml.safe_dump({**settings, "destinations": [{"url": url} for url in urls]})
+
+            publish(first.url)
+            running.start()
+            publish("ftp://wrong")
+            until(lambda: running.status()["config_errors"] == 1)
+            publish(second.url)
+            until(lambda: running.status()["settings_generation"] == 2)
+            assert running.status()["config_errors"] == 1
+            assert running.stop() == 0
+        store.shutdown()
+        thread.join()
+    assert running.log.count("settings refused") == 1
+
+
 def test_sigterm_drains_and_health_says_so(tmp_path: Path, environment: Environment) -> None:
     with worker(tmp_path, environment) as running:
-        running.started()
+        running.start()
         conversations = clients(8)
         running.send(*(client.syn() for client in conversations), *round_of(conversations, "/held"))
         until(lambda: running.part(environment)["in_flight"] == 8)
@@ -369,7 +424,7 @@ def test_sigterm_drains_and_health_says_so(tmp_path: Path, environment: Environm
 
 def test_draining_ends_after_its_timeout(tmp_path: Path, environment: Environment) -> None:
     with worker(tmp_path, environment, drain_timeout=0.2) as running:
-        running.started()
+        running.start()
         conversations = clients(8)
         running.send(*(client.syn() for client in conversations), *round_of(conversations, "/held"))
         until(lambda: running.part(environment)["in_flight"] == 8)
@@ -379,7 +434,7 @@ def test_draining_ends_after_its_timeout(tmp_path: Path, environment: Environmen
 
 def test_a_second_signal_ends_at_once(tmp_path: Path, environment: Environment) -> None:
     with worker(tmp_path, environment, drain_timeout=60) as running:
-        running.started()
+        running.start()
         [client] = clients(1)
         running.send(client.syn(), client.send(get("/held")))
         until(lambda: running.part(environment)["in_flight"] == 1)
@@ -392,7 +447,7 @@ def test_a_second_signal_ends_at_once(tmp_path: Path, environment: Environment) 
 
 def test_a_crash_loop_ends_the_worker(tmp_path: Path, environment: Environment) -> None:
     with worker(tmp_path, environment) as running:
-        running.started()
+        running.start()
 
         def crash() -> bool:
             with suppress(OSError, http.client.HTTPException):  # it has ended
@@ -409,7 +464,7 @@ def test_a_crash_loop_ends_the_worker(tmp_path: Path, environment: Environment) 
 
 
 @pytest.mark.parametrize("setting", ["vxlan_port", "health_address", "admin_address"])
-def test_a_port_that_is_taken_is_one_clear_line(tmp_path: Path, setting: str) -> None:
+def test_a_port_that_is_taken_is_one_clear_line(tmp_path: Path, environment: Environment, setting: str) -> None:
     kind = socket.SOCK_DGRAM if setting == "vxlan_port" else socket.SOCK_STREAM
     with socket.socket(socket.AF_INET, kind) as taken:
         taken.bind(("127.0.0.1", 0))
@@ -417,9 +472,8 @@ def test_a_port_that_is_taken_is_one_clear_line(tmp_path: Path, setting: str) ->
             taken.listen()
         port = taken.getsockname()[1]
         settings = {setting: port if setting == "vxlan_port" else f"127.0.0.1:{port}"}
-        refused = Worker(tmp_path, destinations=[{"url": "http://127.0.0.1:1"}], **settings)
-        assert refused.popen.wait(30) == 2
-        refused.close()
+        with worker(tmp_path, environment, **settings) as refused:
+            assert refused.launch().popen.wait(30) == 2
     [line] = refused.log.splitlines()
     assert f"{setting} " in line
     assert "end the program" in line
@@ -429,15 +483,15 @@ def test_two_workers_cannot_share_a_port(tmp_path: Path, environment: Environmen
     other = tmp_path / "other"
     other.mkdir()
     with worker(tmp_path, environment) as running:
-        running.started()
+        running.start()
         with worker(other, environment, vxlan_port=running.settings["vxlan_port"]) as second:
-            assert second.popen.wait(30) == 2
+            assert second.launch().popen.wait(30) == 2
         assert running.health() == 200
 
 
 def test_shards_do_not_outlive_a_supervisor_that_is_killed(tmp_path: Path, environment: Environment) -> None:
     with worker(tmp_path, environment) as running:
-        running.started()
+        running.start()
         pids = running.pids()
         assert all(os.getpgid(pid) == pid for pid in pids)  # Ctrl-C does not reach them
         running.popen.kill()
@@ -453,7 +507,7 @@ def _lives(pid: int) -> bool:
 
 def test_a_shard_that_hangs_is_unhealthy(tmp_path: Path, environment: Environment) -> None:
     with worker(tmp_path, environment) as running:
-        running.started()
+        running.start()
         pid = running.pids()[0]
         os.kill(pid, signal.SIGSTOP)
         until(lambda: running.health() == 503)
