@@ -1,8 +1,8 @@
 """Recordings: datagrams that the kernel mirrored while a real client talked to a real server.
 
-A recording holds connections from their SYN on, cut behind the last whole request before anything is missing or comes
-twice, so that a program which replays it must replay exactly `requests` requests. wrk sends the same request again and again: a request ends wherever
-a connection has sent a multiple of its size.
+A recording holds connections from their SYN on, cut behind the last whole request before anything is missing, comes
+twice or out of order, so that a program which replays it must replay exactly `requests` requests. wrk sends the same
+request again and again: a request ends wherever a connection has sent a multiple of its size.
 """
 
 import signal
@@ -75,7 +75,7 @@ class _Stream:
     following: int
     size: int = 0
     last: int = -1  # the last datagram at which no request was unfinished, before it was torn
-    torn: bool = False  # a segment, or the SYN, is missing or came twice
+    torn: bool = False  # a segment, or the SYN, is missing, came twice or out of order
 
 
 def assemble(name: str, datagrams: Iterable[bytes]) -> Recording:

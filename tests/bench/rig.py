@@ -6,6 +6,7 @@ Production's traffic is recorded once, at the worker's end of the mirror path. F
 sender in `prod` plays the recordings. So the worker and wrk reach the same nginx over the same link.
 """
 
+import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -98,17 +99,30 @@ def _serve(network: Network) -> None:
 
 
 def _record(network: Network, kinds: tuple[Kind, ...], scale: float) -> dict[str, Recording]:
-    nginx.start(network, "prod", f"{PROD}:80")
+    with _one_core():
+        nginx.start(network, "prod", f"{PROD}:80")
     mirror.start(network, Mirror())
     recordings = {}
     for kind in kinds:
         with _bound(network, VXLAN_PORT) as sock:
-            client = wrk.start(network, "client", PROD, kind, seconds=60)
+            with _one_core():
+                client = wrk.start(network, "client", PROD, kind, seconds=60)
             datagrams = record(sock, client, int(RECORDED[kind] * scale))
         assert client.stdout is not None
         client.stdout.close()
         recordings[kind.name] = assemble(kind.name, datagrams)
     return recordings
+
+
+@contextmanager
+def _one_core() -> Iterator[None]:
+    """For programs to start in: on two cores, segments of one connection overtake each other on their way."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def _bound(network: Network, port: int) -> socket.socket:

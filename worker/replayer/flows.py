@@ -14,7 +14,7 @@ from typing import NamedTuple
 from replayer.decap import FIN, RST, SYN, Segment
 from replayer.http1 import Framer, Request, Rules, Tail
 from replayer.ledger import GivenUp, Ledger
-from replayer.reassembly import WINDOW, Chunk, Flow, unwrap
+from replayer.reassembly import LATE, Chunk, Flow, unwrap
 from replayer.settings import Caps
 
 _MASK = 0xFFFF_FFFF
@@ -23,10 +23,11 @@ _BASE = 1 << 32
 
 
 class Tombstone(NamedTuple):
-    """What is remembered of a flow that left."""
+    """What is remembered of a flow that left. `ended`: by FIN or RST, so that nothing can follow."""
 
     start: int
     next: int
+    ended: bool
     until: float
     tail: Tail
 
@@ -172,7 +173,7 @@ class FlowTable:
         return flow
 
     def _add(self, key: bytes, start: int, following: int, out: list[Request], now: float) -> Flow:
-        if len(self._flows) >= self._caps.flows:
+        while len(self._flows) >= self._caps.flows:
             self._ledger.flows_evicted += 1
             self._close(next(iter(self._flows.values())), GivenUp.EVICTED, now, out)
         flow = Flow(key, Framer(self._rules, key), start, following)
@@ -255,7 +256,7 @@ class FlowTable:
             self._tombstones.popitem(last=False)
             self._ledger.tombstones_evicted += 1
         self._tombstones[flow.key] = Tombstone(
-            flow.start, flow.next, now + self._caps.tombstone_timeout, flow.framer.tail()
+            flow.start, flow.next, flow.end >= 0, now + self._caps.tombstone_timeout, flow.framer.tail()
         )
         self._ledger.tombstones = len(self._tombstones)
 
@@ -270,7 +271,8 @@ def _kin(tombstone: Tombstone, segment: Segment) -> tuple[bool, int]:
     offset = unwrap(seq, tombstone.next)
     if flags & SYN:
         return offset + 1 == tombstone.start, offset + 1
-    return tombstone.start - 1 <= offset and offset + len(data) <= tombstone.next + WINDOW, offset
+    furthest = tombstone.next if tombstone.ended else tombstone.next + LATE
+    return tombstone.start - 1 <= offset <= furthest and offset + len(data) <= furthest, offset
 
 
 def _within(span: tuple[int, int] | None, seq: int, size: int) -> bool:

@@ -40,8 +40,11 @@ _begun_line = re.compile(
 ).fullmatch
 _absolute = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]").match
 _authority = re.compile(rb"[^/?#]+:[0-9]+").fullmatch
-_host = re.compile(rb"(?:[A-Za-z0-9\-._~%!$&'()*+,;=]*|\[[0-9A-Za-z:.%\-_~!$&'()*+,;=]+\])(?::[0-9]*)?[ \t]*").fullmatch
+_host = re.compile(rb"[ \t]*(?:[A-Za-z0-9\-._~%!$&'()*+,;=]*|\[[0-9A-Za-z:.%\-_~!$&'()*+,;=]+\])(?::[0-9]*)?[ \t]*").fullmatch
 _field_lines = re.compile(rb"([^\r\n:]+):[ \t]*([^\r\n]*?)[ \t]*\r\n").findall
+
+#: ACK numbers do not fall along a stream but by segments sent anew; one further back is of another connection.
+SETBACK = 1 << 20
 
 #: No request is shorter (`GET / HTTP/1.0` and the blank line), so a shorter hole holds no whole one.
 SHORTEST = 18
@@ -124,7 +127,7 @@ def _splitter(names: Iterable[bytes]) -> re.Pattern[bytes]:
         rests.setdefault(name[:1], []).append(re.escape(name[1:]))
     letters = {first: re.escape(first.upper()) + re.escape(first) for first in rests}
     branches = b"|".join(b"[%b](?i:%b)" % (letters[first], b"|".join(rest)) for first, rest in rests.items())
-    return re.compile(rb"\r\n(?=[%b])(%b):[ \t]*+([^\r]*+)" % (b"".join(letters.values()), branches))
+    return re.compile(rb"\r\n(?=[%b])(%b):([^\r]*+)" % (b"".join(letters.values()), branches))
 
 
 def answered(ack: int, before: int) -> bool:
@@ -447,7 +450,7 @@ class Framer:
                 self.since = now
                 self._rules.proving.append(self)
                 return at
-            if first or (ack - self._floor & _MASK) < 0x8000_0000:
+            if first or (self._floor - ack & _MASK) > SETBACK:
                 self._floor = ack  # whatever this is, nothing under its ACK number can be told from it
             if self._fresh and (protocol := _other_protocol(data)) is not None:
                 self._pass(protocol)
@@ -622,7 +625,7 @@ def field_value(request: Request, name: bytes) -> bytes | None:
     """The value of the first field of that name (lower case), which must be one that the rules name."""
     if name not in request.names:
         return None
-    return request.parts[3 * request.names.index(name) + 2].rstrip(b" \t")
+    return request.parts[3 * request.names.index(name) + 2].strip(b" \t")
 
 
 def _begins_request(buffer: bytearray, blank: int) -> bool:

@@ -90,6 +90,8 @@ class Flow:
 
     def strange(self, offset: int, size: int) -> bool:
         """Whether a segment cannot belong to this connection."""
+        if 0 <= self.end < offset + size:
+            return True  # nothing follows a FIN
         if self.next < 0:
             return abs(offset - self.start) > WINDOW
         late = LATE if self.joined else 1  # a keep-alive probe sends the byte before the first

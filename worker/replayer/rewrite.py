@@ -20,7 +20,7 @@ HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"pro
 _FOR, _PORT, _PROTO, _HOST = b"x-forwarded-for", b"x-forwarded-port", b"x-forwarded-proto", b"x-forwarded-host"
 _FORWARDED = (_FOR, _PORT, _PROTO, _HOST)
 #: What a Connection field may nominate and is left out, or must not be, anyway.
-_NOT_NOMINATED = HOP_BY_HOP | {b"", b"close", b"host", b"content-length", b"transfer-encoding"}
+_NOT_NOMINATED = HOP_BY_HOP | {b"", b"close", b"host", b"content-length", b"transfer-encoding", *_FORWARDED}
 _PLAIN_CONNECTION = frozenset((b"keep-alive", b"Keep-Alive", b"close", b"Close", b""))
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND", b"QUERY"))
 _absolute_form = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://([^/?#]*)(.*)").fullmatch
@@ -40,7 +40,7 @@ class Outgoing:
 class Rewriter:
     """Rewrites for one destination."""
 
-    __slots__ = ("_changed", "_drop", "_host", "_keep_host", "_mark", "_prefix")
+    __slots__ = ("_changed", "_drop", "_host", "_keep_host", "_mark", "_mark_name", "_prefix")
 
     def __init__(self, settings: Settings, destination: Destination) -> None:
         parts = urlsplit(destination.url)
@@ -50,6 +50,7 @@ class Rewriter:
         self._drop = HOP_BY_HOP | {b"expect"} | {name.lower().encode() for name in destination.drop_headers}
         self._changed = self._drop | {b"host", *_FORWARDED}
         self._mark = b"\r\n%b: 1" % settings.mark_header.encode()
+        self._mark_name = settings.mark_header.lower().encode()
 
     def names(self) -> frozenset[bytes]:
         """The fields that are looked at, in lower case."""
@@ -68,13 +69,13 @@ class Rewriter:
         at = 1
         for name in names:
             if name == b"host":
-                host = host or parts[at + 1].rstrip(b" \t")
+                host = host or parts[at + 1].strip(b" \t")
                 out.append(b"\r\nHost: " + host if self._keep_host else self._host)
             elif name == b"connection":
-                nominates = nominates or parts[at + 1] not in _PLAIN_CONNECTION
+                nominates = nominates or parts[at + 1].strip(b" \t") not in _PLAIN_CONNECTION
             elif name not in self._drop:
                 forwarded = forwarded or name in _FORWARDED
-                out += b"\r\n", parts[at], b": ", parts[at + 1]
+                out += b"\r\n", parts[at], b":", parts[at + 1]
             out.append(parts[at + 2])
             at += 3
         out[4] = self._forward(request, out, host) if forwarded else _forwarded(request.key, host)
@@ -82,7 +83,7 @@ class Rewriter:
             out[4] += self._host
         head = b"".join(out)
         if nominates:
-            head = _without_nominated(head, request)
+            head = self._without_nominated(head, request)
         body = self._chunks(request) if request.chunked else request.body
         return Outgoing(request.key, method, head, body, method in _IDEMPOTENT)
 
@@ -93,11 +94,20 @@ class Rewriter:
         for at in range(len(out) - 1, 6, -1):
             if out[at].lower() == _FOR:
                 value = out[at + 2].rstrip(b" \t")
-                out[at + 2] = value + b", " + client if value else client
+                out[at + 2] = value + b", " + client if value else b" " + client
                 break
         wanted = {_FOR: client, _PORT: port, _PROTO: b"http", _HOST: host}
         absent = ((name, value) for name, value in wanted.items() if value and name not in sent)
         return b"".join(b"\r\n%b: %b" % (name.title(), value) for name, value in absent)
+
+    def _without_nominated(self, head: bytes, request: Request) -> bytes:
+        """`head` less the fields that the request's Connection fields nominate, but those that the replay needs."""
+        values = zip(request.names, request.parts[2::3], strict=True)
+        options = b",".join(value for name, value in values if name == b"connection").split(b",")
+        nominated = {option.strip(b" \t").lower() for option in options} - _NOT_NOMINATED - {self._mark_name}
+        for name in nominated:
+            head = re.sub(rb"(?i)\r\n" + re.escape(name) + rb":[^\r\n]*", b"", head)
+        return head
 
     def _chunks(self, request: Request) -> bytes:
         """A chunked body anew: one chunk, the end, the trailers."""
@@ -129,13 +139,3 @@ def _origin_form(target: bytes) -> tuple[bytes, bytes]:
         return b"", target
     path = match[2]
     return match[1], path if path.startswith(b"/") else b"/" + path
-
-
-def _without_nominated(head: bytes, request: Request) -> bytes:
-    """`head` less the fields that the request's Connection fields nominate."""
-    values = (value for name, value in zip(request.names, request.parts[2::3], strict=True) if name == b"connection")
-    nominated = {option.strip(b" \t").lower() for value in values for option in value.split(b",")}
-    nominated -= _NOT_NOMINATED
-    for name in nominated:
-        head = re.sub(rb"(?i)\r\n" + re.escape(name) + rb":[^\r\n]*", b"", head)
-    return head

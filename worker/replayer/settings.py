@@ -116,6 +116,14 @@ class Destination(_Model):
     queue_timeout: Seconds = Field(10.0, description="a request that waited longer is dropped")
     response_limit: Size = Field(64 << 20, description="bytes of an answer that are read at most")
 
+    @field_validator("drop_headers")
+    @classmethod
+    def _framing_kept(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name.lower() in ("host", "content-length", "transfer-encoding"):
+                raise ValueError(f"{name} says where a request goes or ends and cannot be dropped: leave it out here")
+        return value
+
     @field_validator("url")
     @classmethod
     def _url(cls, value: str) -> str:

@@ -251,7 +251,7 @@ def test_a_geneve_datagram_that_ends_in_its_options() -> None:
 
 
 @pytest.mark.parametrize("kind", ["ethernet", "ip", "vxlan"])
-def test_geneve_takes_the_listed_vnis_and_ports(kind: str) -> None:
+def test_geneve_takes_the_listed_vnis_and_ports(kind: Any) -> None:
     data = bytes(stack(Path(vni=7, geneve=kind, geneve_options=(b"abcd",)), 24, 5, 6, b"data"))
     assert isinstance(geneve(data, {80}, {7}), tuple)
     assert geneve(data, {80}, {8}) is Refused.OTHER_VNI
@@ -301,7 +301,7 @@ def outer(port: int) -> Packet:
 
 @pytest.mark.parametrize("link", [lambda: INNER, lambda: INNER / Dot1Q(vlan=4), lambda: CookedLinux(proto=0x0800)])
 @pytest.mark.parametrize("kind", ["", "ethernet", "ip", "vxlan"])
-def test_mirrored_frames(link: Callable[[], Packet], kind: str) -> None:
+def test_mirrored_frames(link: Callable[[], Packet], kind: Any) -> None:
     path = Path(geneve=kind)
     packet = link() / outer(6081 if kind else 4789) / stack(path, 24, 5, 6, b"data", chksum=0)
     link_type = COOKED if isinstance(packet, CookedLinux) else ETHERNET

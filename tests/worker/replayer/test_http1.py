@@ -2,6 +2,7 @@
 
 import io
 from http.client import parse_headers
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -314,7 +315,8 @@ BAD_CODINGS = [
     b"5;a\nb\r\nhello\r\n0\r\n\r\n", b"5;a\0b\r\nhello\r\n0\r\n\r\n", b"5_0\r\n", b"5.\r\nhello\r\n0\r\n\r\n",
     b"FFFFFFFFFFFFFFFFFF\r\nhello\r\n0\r\n\r\n", b"5 5\r\nhello\r\n0\r\n\r\n", b" 5\r\nhello\r\n0\r\n\r\n",
     b"5\r\nhello\r\n0\r\nno colon\r\n\r\n", b"5\r\nhello\r\n0\r\nX: y\n\r\n", b"5\r\nhello\r\n0\r\nX : y\r\n\r\n",
-    b"5\r\nhello\r\n0\r\nX: y\r\n folded\r\n\r\n", b"5\r\nhello\r\n0\r\n: y\r\n\r\n", b"5\r\nhello\r\n0\r\n\nX: y\r\n\r\n",
+    b"5\r\nhello\r\n0\r\nX: y\r\n folded\r\n\r\n", b"5\r\nhello\r\n0\r\n: y\r\n\r\n",
+    b"5\r\nhello\r\n0\r\n\nX: y\r\n\r\n",
 ]  # fmt: skip
 
 
@@ -544,7 +546,10 @@ def test_closing_between_requests_gives_nothing_up() -> None:
     assert sum(line.ledger.given_up.values()) == 0
 
 
-@pytest.mark.parametrize(("ack", "before", "yes"), [(33, 0, True), (32, 0, False), (0, 0, False), (0, 33, False), (20, WRAP - 20, True), (5, WRAP - 5, False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("ack", "before", "yes"),
+    [(33, 0, True), (32, 0, False), (0, 0, False), (0, 33, False), (20, WRAP - 20, True), (5, WRAP - 5, False)],
+)
 def test_answered(ack: int, before: int, yes: bool) -> None:
     assert answered(ack, before) is yes
 
@@ -581,7 +586,7 @@ def test_fields_are_those_that_the_standard_library_reads(exchange: Exchange) ->
 def test_any_stream_cut_anywhere(exchange: Exchange, cuts: list[int]) -> None:
     edges = sorted({0, len(exchange.stream), *(cut for cut in cuts if cut < len(exchange.stream))})
     line = Line()
-    line.feed(*(exchange.stream[a:b] for a, b in zip(edges, edges[1:], strict=False)))
+    line.feed(*(exchange.stream[a:b] for a, b in pairwise(edges)))
     assert [(r.head, bytes(r.body), r.trailers) for r in line.requests] == [
         (sent.head, sent.body, sent.trailers) for sent in exchange.requests
     ]

@@ -1,5 +1,7 @@
 """What GoReplay or the AWS sample loses, doubles or corrupts, packet by packet; each is one story here."""
 
+from typing import Any
+
 import pytest
 from scapy.layers.l2 import Ether
 
@@ -714,7 +716,7 @@ def test_a_truncated_segment_whose_whole_copy_follows() -> None:
 
 
 @pytest.mark.parametrize("path", [{}, {"client": "fd00::1", "server": "fd00::2"}, {"dot1q": (3,), "ip_options": 4}])
-def test_the_stories_packets_are_scapys(path: dict[str, object]) -> None:
+def test_the_stories_packets_are_scapys(path: dict[str, Any]) -> None:
     """`Conversation` writes numbers into scapy's headers; scapy writes the same."""
     client = Conversation(isn=WRAP - 2, **path)
     client.lose(b"four")

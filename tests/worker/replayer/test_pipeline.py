@@ -158,7 +158,7 @@ def came(station: Station, exchange: Exchange) -> list[int]:
 
 
 def findable(exchange: Exchange, kept: list[Piece]) -> set[int]:
-    """The requests that can be told from other bytes: they begin a segment with a whole head and a registered method."""
+    """The requests that can be told from other bytes: a whole head, of a registered method, begins a segment."""
     starts = {part.start: part.end - part.start for part in kept}
     return {
         number
@@ -416,6 +416,7 @@ def test_tls_joined_in_mid_stream_is_passed_over(record: int) -> None:
 
 
 UPGRADE = b"GET /chat HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n"
+H2C = b"GET /1 HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: A\r\n\r\n"
 CONNECT = b"CONNECT db.example:443 HTTP/1.1\r\nHost: db.example:443\r\n\r\n"
 
 
@@ -436,8 +437,7 @@ def test_an_upgraded_connection_is_passed_over_from_the_request_on(turning: byte
 
 def test_an_offer_of_h2c_is_a_request_and_http2_behind_it_is_passed_over() -> None:
     station, client = Station(), Conversation()
-    offer = b"GET /1 HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: A\r\n\r\n"
-    station.feed(client.syn(), client.send(offer))
+    station.feed(client.syn(), client.send(H2C))
     client.answered()
     station.feed(client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9)), client.send(get("/2")))
     station.settle()
@@ -447,8 +447,7 @@ def test_an_offer_of_h2c_is_a_request_and_http2_behind_it_is_passed_over() -> No
 
 def test_an_offer_of_h2c_that_the_server_ignores() -> None:
     station, client = Station(), Conversation()
-    offer = b"GET /1 HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: A\r\n\r\n"
-    station.feed(client.syn(), client.send(offer))
+    station.feed(client.syn(), client.send(H2C))
     client.answered()
     station.feed(client.send(get("/2")))
     assert station.targets == ["/1", "/2"]

@@ -153,8 +153,8 @@ def test_the_other_forwarding_fields_are_set_if_absent() -> None:
 
 
 def test_the_other_forwarding_fields_are_kept_if_present() -> None:
-    head = b"GET / HTTP/1.1\r\nHost: h\r\nx-forwarded-port: 443\r\nX-FORWARDED-PROTO: https\r\nX-Forwarded-Host: first\r\n\r\n"
-    out = read(outgoing(head))
+    lines = b"x-forwarded-port: 443\r\nX-FORWARDED-PROTO: https\r\nX-Forwarded-Host: first\r\n"
+    out = read(outgoing(b"GET / HTTP/1.1\r\nHost: h\r\n" + lines + b"\r\n"))
     assert out.value("X-Forwarded-Port") == "443"
     assert out.value("X-Forwarded-Proto") == "https"
     assert out.value("X-Forwarded-Host") == "first"
@@ -173,8 +173,8 @@ def test_hop_by_hop_fields_and_expect_are_dropped(name: str) -> None:
 
 
 def test_fields_that_connection_nominates_are_dropped() -> None:
-    head = b"GET / HTTP/1.1\r\nHost: h\r\nX-Hop: 1\r\nConnection: close, x-hop\r\nConnection: X-Two\r\nx-TWO: 2\r\nX-Three: 3\r\n\r\n"
-    out = read(outgoing(head))
+    lines = b"X-Hop: 1\r\nConnection: close, x-hop\r\nConnection: X-Two\r\nx-TWO: 2\r\nX-Three: 3\r\n"
+    out = read(outgoing(b"GET / HTTP/1.1\r\nHost: h\r\n" + lines + b"\r\n"))
     assert out.values("X-Hop") == out.values("X-Two") == out.values("Connection") == []
     assert out.value("X-Three") == "3"
 
@@ -190,7 +190,8 @@ def test_connection_cannot_nominate_away_what_the_replay_needs(name: str) -> Non
 
 
 def test_connection_cannot_nominate_away_the_chunked_coding() -> None:
-    out = read(outgoing(b"POST / HTTP/1.1\r\nHost: h\r\nConnection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"))  # fmt: skip
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nConnection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n\r\n"
+    out = read(outgoing(head + chunk(b"body") + b"0\r\n\r\n"))
     assert out.body == b"body"
 
 
@@ -298,7 +299,8 @@ def test_all_else_stays_byte_for_byte() -> None:
     lines = [
         b"X-A:no space", b"x-b:   many\tspaces  ", b"X-Empty:", b"X-Caf\x27: caf\xe9", b"Accept: */*", b"accept: again",
         b"User-Agent: odd  (agent)", b"Content-Type:text/plain", b"Trailer: X-Sum", b"Cookie: a=b; c=d", b"Hosts: none",
-        b"X-Forwarded: for=1", b"Via: 1.1 a", b"Range: bytes=0-1", b"If-None-Match: \"x\"", b"Teapot: 1", b"Expected: 2",
+        b"X-Forwarded: for=1", b"Via: 1.1 a", b"Range: bytes=0-1", b"If-None-Match: \"x\"", b"Teapot: 1",
+        b"Expected: 2",
     ]  # fmt: skip
     out = read(outgoing(b"GET / HTTP/1.1\r\nHost: h\r\n" + b"".join(line + b"\r\n" for line in lines) + b"\r\n"))
     assert [line for line in out.lines if line.split(b":")[0].decode("latin-1").lower() not in ADDED] == lines
@@ -345,7 +347,8 @@ def test_the_request_itself_is_left_alone() -> None:
     one, two = Destination(url="http://one.example/1"), Destination(url="http://two.example/2", drop_headers=("X-A",))
     station = Station(destinations=(one, two))
     client = Conversation()
-    wire = b"POST /p HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nX-Forwarded-For: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+    head = b"POST /p HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nX-Forwarded-For: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    wire = head + chunk(b"x") + b"0\r\n\r\n"
     (request,) = station.feed(client.syn(), client.send(wire))
     head, body = request.head, bytes(request.body)
     routes = [Route(station.settings, there, station.ledger.destination(there.url)) for there in (one, two, one)]
