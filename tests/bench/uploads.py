@@ -14,7 +14,7 @@ from tests.bench.sender import Order
 from tests.bench.subject import subject
 from tests.bench.wrk import UPLOAD
 
-RATE = 400
+RATE = 1_000
 AT_ONCE, TIMES = 20, 50  # POSTs that the smallest socket buffer holds, and how often they are read
 
 

@@ -59,13 +59,7 @@ class FlowTable:
         ledger = self._ledger
         ledger.payload_bytes += size
         flow = self._flows.get(key)
-        if (
-            flow is not None
-            and not flags & _FLAGS
-            and flow.next & _MASK == seq
-            and flow.held is None
-            and not missing
-        ):
+        if flow is not None and not flags & _FLAGS and flow.next & _MASK == seq and flow.held is None and not missing:
             if not size:
                 return flow.framer.acknowledged(ack)
             offset = flow.next

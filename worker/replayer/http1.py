@@ -6,8 +6,9 @@ for hours when its first segment is seen. Three rules follow:
 - Bytes are never joined across a hole. Inside a body whose length is known the hole is skipped by length, and the
   next request begins at the exact byte. Elsewhere the position is lost, and the framer searches.
 - While it searches, only a segment that begins with a complete, valid request head of a `FINDABLE` method can be a
-  request, and only if its ACK number shows that the server has answered since the broken request: a body is sent under one ACK number, so text
-  in it that looks like a request is told apart. An interim `100 Continue` is no answer; hence `INTERIM`.
+  request, and only if its ACK number shows that the server has answered since the broken request: a body is sent
+  under one ACK number, so text in it that looks like a request is told apart. An interim `100 Continue` is no answer;
+  hence `INTERIM`.
 - What is found that way is on probation: held until a later segment shows that the server answered it too. Data that
   follows at its end under the same ACK number shows that it was part of a body, or cannot be told from one.
 
@@ -40,7 +41,9 @@ _begun_line = re.compile(
 ).fullmatch
 _absolute = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]").match
 _authority = re.compile(rb"[^/?#]+:[0-9]+").fullmatch
-_host = re.compile(rb"[ \t]*(?:[A-Za-z0-9\-._~%!$&'()*+,;=]*|\[[0-9A-Za-z:.%\-_~!$&'()*+,;=]+\])(?::[0-9]*)?[ \t]*").fullmatch
+_host = re.compile(
+    rb"[ \t]*(?:[A-Za-z0-9\-._~%!$&'()*+,;=]*|\[[0-9A-Za-z:.%\-_~!$&'()*+,;=]+\])(?::[0-9]*)?[ \t]*"
+).fullmatch
 _field_lines = re.compile(rb"([^\r\n:]+):[ \t]*([^\r\n]*?)[ \t]*\r\n").findall
 
 #: ACK numbers do not fall along a stream but by segments sent anew; one further back is of another connection.
@@ -71,7 +74,8 @@ class Request:
     """One framed request.
 
     `head` is the request line to the blank line as it came; `parts` is `head` split at the fields that `Rules` names:
-    text, name, value, text, name, value, … text; `names` are those names in lower case. `body` is decoded when `chunked`. `size` counts its payload bytes.
+    text, name, value, text, name, value, … text; `names` are those names in lower case. `body` is decoded when
+    `chunked`. `size` counts its payload bytes.
     """
 
     method: bytes
@@ -121,7 +125,7 @@ class Rules:
 
 
 def _splitter(names: Iterable[bytes]) -> re.Pattern[bytes]:
-    """A pattern whose `split` parts a valid head at the named fields (lower case); sets of first letters keep it fast."""
+    """A pattern whose `split` parts a valid head at the named fields (lower case), fast by their first letters."""
     rests: dict[bytes, list[bytes]] = {}
     for name in sorted(names):
         rests.setdefault(name[:1], []).append(re.escape(name[1:]))

@@ -16,9 +16,8 @@ from replayer.selection import Selector
 from replayer.settings import Destination, Settings
 
 
-
 class Pipeline:
-    """Datagrams in, framed requests out. `now` is any clock that does not go back; `expire` wants a call every 50 ms."""
+    """Datagrams in, framed requests out. `now` is a clock that does not go back; `expire` wants a call every 50 ms."""
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self._ledger = ledger

@@ -55,4 +55,3 @@ class Selector:
             first = forwarded.split(b",", 1)[0].strip(b" \t") if forwarded else b""
             return first or endpoints(request.key).src.encode()
         return None
-

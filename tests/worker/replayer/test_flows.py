@@ -215,6 +215,23 @@ def test_a_tombstone_gives_way_to_a_new_connection() -> None:
     assert table.put(1, 70_001 + len(get("/2")), DATA, get("/3"), ack=2_000) == ["/3"]
 
 
+@pytest.mark.parametrize("flags", [FIN | ACK, RST | ACK, RST])
+@pytest.mark.parametrize("distance", [2, 1_000, 1 << 29])
+def test_a_late_end_of_the_connection_before_does_not_end_the_present_one(flags: int, distance: int) -> None:
+    """RFC 9293 §3.10.7.4: its sequence number lies before the window."""
+    table = Table()
+    end = 11 + len(get("/1"))
+    table.put(1, 10, SYN)
+    table.put(1, 11, DATA, get("/1"))
+    table.put(1, end, FIN | ACK)
+    isn = end + distance
+    table.put(1, isn, SYN)
+    table.put(1, isn + 1, DATA, post("/2", b"body")[:30])
+    table.put(1, end, flags)
+    assert table.put(1, isn + 31, DATA, post("/2", b"body")[30:]) == ["/2"]
+    assert table.ledger.flows_opened == 2
+
+
 def test_a_tombstone_ends() -> None:
     table = Table(Caps(tombstone_timeout=30))
     table.put(1, 10, SYN)

@@ -33,14 +33,12 @@ class Server:
     seen: list[tuple[float, bytes, bytes]] = field(default_factory=list)  # when, head, body as sent
     answer: Callable[[int], bytes] = lambda number: OK
     delay: float = 0.0
-    connections: set[asyncio.Task[None] | None] = field(default_factory=set)
 
     @property
     def targets(self) -> list[str]:
         return [head.split()[1].decode() for _, head, _ in self.seen]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections.add(asyncio.current_task())
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -76,9 +74,10 @@ def serving(server: Server) -> Iterator[str]:
 
     async def stop() -> None:
         listener.close()
-        listener.close_clients()
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:  # those of connections being accepted too
+            listener.close_clients()
+            await asyncio.wait(tasks)
         await listener.wait_closed()
-        await asyncio.gather(*(task for task in server.connections if task is not None))
 
     try:
         yield f"http://127.0.0.1:{server.port}"

@@ -170,6 +170,7 @@ def findable(exchange: Exchange, kept: list[Piece]) -> set[int]:
 @examples(150)
 @given(st.data(), exchanges(payload=plain_payloads), st.booleans())
 def test_loss_of_any_segments(data: st.DataObject, exchange: Exchange, shuffle: bool) -> None:
+    """Later on a copy of every segment comes, those that were lost among them: too late, and no request twice."""
     client = Conversation(isn=data.draw(isns(exchange)))
     parts = data.draw(segmented(exchange, whole_methods=True))
     lost = [part for part in parts if data.draw(st.integers(0, 3)) == 0]
@@ -178,12 +179,15 @@ def test_loss_of_any_segments(data: st.DataObject, exchange: Exchange, shuffle: 
     station = Station()
     station.feed(client.syn(), *(data.draw(st.permutations(sent)) if shuffle else sent))
     station.settle()
-    station.close()
+    assert station.ledger.payload_bytes == sum(part.end - part.start for part in kept)
     first_loss = min((part.start for part in lost), default=len(exchange.stream))
     numbers = came(station, exchange)
     assert set(numbers) <= set(untouched(exchange, lost))
     assert set(numbers) >= {n for n in range(len(exchange.requests)) if exchange.starts[n + 1] <= first_loss}
-    assert station.ledger.payload_bytes == sum(part.end - part.start for part in kept)
+    station.feed(*data.draw(st.permutations(datagrams(client, exchange.stream, parts))))
+    station.settle()
+    station.close()
+    assert came(station, exchange)[: len(numbers)] == numbers
 
 
 @examples(150)
@@ -236,6 +240,60 @@ def test_loss_inside_bodies_of_known_length_costs_their_requests_only(
     assert station.ledger.given_up["hole"] == len(exchange.requests) - len(untouched(exchange, lost))
     assert station.ledger.lost_bytes == sum(part.end - part.start for part in lost)
     assert station.ledger.resynchronised == 0
+
+
+@examples(80)
+@given(st.data(), st.lists(exchanges(payload=plain_payloads, pipelining=False, most=3), min_size=2, max_size=4))
+def test_evictions_and_copies_never_double_a_request(data: st.DataObject, several: list[Exchange]) -> None:
+    """A table of one or two flows, and connections in turns: each request comes once or not, whole or not."""
+    queues = []
+    for number, exchange in enumerate(several):
+        client = Conversation(vni=number)
+        parts = data.draw(segmented(exchange, whole_methods=True))
+        queues.append([client.syn(), *datagrams(client, exchange.stream, parts)])
+    station = Station(Caps(flows=data.draw(st.integers(1, 2))))
+    sent: list[bytes] = []
+    while any(queues):
+        sent.append(data.draw(st.sampled_from([queue for queue in queues if queue])).pop(0))
+        station.feed(sent[-1], *data.draw(st.lists(st.sampled_from(sent[-8:]), max_size=2)))
+        station.wait(data.draw(st.sampled_from([0, 0, 0.2, 1.5])), step=0.5)
+    station.settle()
+    station.close()
+    for number, exchange in enumerate(several):
+        wanted = {request.target: request.meaning for request in exchange.requests}
+        mine = [request for request in station.requests if request.key[:3] == number.to_bytes(3)]
+        assert all(meaning(request) == wanted[request.target] for request in mine)
+        assert len({request.target for request in mine}) == len(mine)
+
+
+@examples(80)
+@given(st.data(), st.lists(exchanges(most=3), min_size=2, max_size=3), st.integers(0, WRAP - 1))
+def test_a_port_used_again_and_again(data: st.DataObject, several: list[Exchange], isn: int) -> None:
+    """Late copies of the connection before are told from the present one by their sequence numbers."""
+    station = Station()
+    wanted = []
+    old: list[bytes] = []
+    for number, exchange in enumerate(several):
+        client = Conversation(isn=isn % WRAP, ack=1_000_000 * number)
+        parts = data.draw(segmented(exchange))
+        present = [client.syn()]
+        station.feed(client.syn())
+        for datagram in datagrams(client, exchange.stream, parts):
+            present.append(datagram)
+            station.feed(datagram, *data.draw(st.lists(st.sampled_from(old + present), max_size=2)))
+        client.lose(exchange.stream)
+        end = data.draw(st.sampled_from(["fin", "rst", "neither"]))
+        if end != "neither":
+            present.append(client.fin() if end == "fin" else client.rst())
+            station.feed(present[-1], *data.draw(st.lists(st.sampled_from(present), max_size=2)))
+        wanted += [request.meaning for request in exchange.requests]
+        station.wait(data.draw(st.sampled_from([0, 0.5, 5])), step=0.5)
+        isn += len(exchange.stream) + data.draw(st.sampled_from([2, 1_000, 64_000, 1 << 20, 1 << 29]))
+        old = present
+    assert [meaning(request) for request in station.requests] == wanted
+    station.settle()
+    station.close()
+    assert len(station.requests) == len(wanted)
 
 
 @examples(100)
