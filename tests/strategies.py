@@ -28,7 +28,7 @@ from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
 
-from replayer.http1 import Request
+from replayer.head import Request
 from replayer.ledger import Ledger, imbalances
 from replayer.pipeline import Pipeline
 from replayer.settings import Caps, Settings

@@ -44,7 +44,7 @@ def first_request(recording: Recording) -> Sequence[bytes]:
     """The datagrams of the first connection, to the end of its first request."""
     found: list[bytes] = []
     wanted = None
-    for datagram in recording.datagrams():
+    for (datagram,) in recording.batches(1):
         segment = vxlan(datagram, None, None)
         assert isinstance(segment, tuple)
         if wanted is None and segment[3] & SYN:

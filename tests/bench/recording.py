@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from replayer.decap import SYN, Segment, vxlan
@@ -45,10 +45,15 @@ class Recording:
         times, rest = divmod(requests, len(self.marks))
         return times * len(self.ends) + (self.marks[rest - 1] if rest else 0)
 
-    def datagrams(self) -> list[bytes]:
-        """Each by itself."""
-        starts = [0, *self.ends[:-1]]
-        return [bytes(self.data[start:end]) for start, end in zip(starts, self.ends, strict=True)]
+    def batches(self, size: int) -> Iterator[list[bytes]]:
+        """The datagrams, some at a time."""
+        start = 0
+        for first in range(0, len(self.ends), size):
+            batch = []
+            for end in self.ends[first : first + size]:
+                batch.append(bytes(self.data[start:end]))
+                start = end
+            yield batch
 
 
 def record(sock: socket.socket, client: subprocess.Popen[bytes], most: int) -> list[bytes]:

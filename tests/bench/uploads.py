@@ -7,6 +7,7 @@ from rich.console import Console
 from replayer.ledger import Ledger
 from replayer.pipeline import Pipeline
 from replayer.settings import Settings
+from replayer.shard import BATCH
 from tests.bench.recording import Recording
 from tests.bench.result import Finding, Rounds
 from tests.bench.rig import Rig
@@ -21,14 +22,13 @@ AT_ONCE, TIMES = 20, 50  # POSTs that the smallest socket buffer holds, and how 
 def measure(rig: Rig, console: Console, rounds: int, seconds: int) -> list[Finding]:
     """CPU time per POST: of the worker, of its pure part alone, and of the loop; in turns."""
     recording = rig.recordings[UPLOAD.name]
-    datagrams = recording.datagrams()
-    per_post = len(datagrams) / recording.requests
+    per_post = len(recording.ends) / recording.requests
     replayed, framed = Rounds([], []), Rounds([], [])
     with subject(rig) as worker:
         for number in range(rounds):
             reference = _receive(rig, recording)
             outcome = worker.play(UPLOAD.name, RATE * seconds, RATE)
-            alone = _frame(datagrams, recording.requests)
+            alone = _frame(recording)
             replayed.subject.append(outcome.cpu_per_request)
             framed.subject.append(alone)
             replayed.yardstick.append(reference)
@@ -62,14 +62,15 @@ def _receive(rig: Rig, recording: Recording) -> float:
     return used / (AT_ONCE * TIMES)
 
 
-def _frame(datagrams: list[bytes], requests: int) -> float:
+def _frame(recording: Recording) -> float:
     """Seconds of CPU that the pipeline needs per POST, without receiving and replaying."""
-    ledger = Ledger()
+    ledger, used = Ledger(), 0.0
     receive = Pipeline(Settings(), ledger).receive
-    before = time.process_time()
-    for datagram in datagrams:
-        receive(datagram, 0.0)
-    used = time.process_time() - before
-    if ledger.framed != requests:
-        raise RuntimeError(f"{ledger.framed:,} of {requests:,} requests framed")
-    return used / requests
+    for batch in recording.batches(BATCH):  # copied one after the other: as near to the processor as if just received
+        before = time.process_time()
+        for datagram in batch:
+            receive(datagram, 0.0)
+        used += time.process_time() - before
+    if ledger.framed != recording.requests:
+        raise RuntimeError(f"{ledger.framed:,} of {recording.requests:,} requests framed")
+    return used / recording.requests

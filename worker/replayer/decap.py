@@ -106,7 +106,7 @@ def _vxlan(
 
 
 def geneve(data: bytes, ports: Collection[int] | None, vnis: Collection[int] | None) -> Segment | Refused:
-    """The segment in a GENEVE datagram (RFC 8926 §3.4): within VXLAN, as a Gateway Load Balancer brings it, or plain."""
+    """The segment in a GENEVE datagram (RFC 8926 §3.4), in VXLAN, as a Gateway Load Balancer brings it, or bare."""
     if len(data) < 8:
         return Refused.SHORT
     if data[0] >> 6 or data[1] & 0x80:

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from replayer.capture import CaptureError, Frame, read_all
 from replayer.decap import endpoints
-from replayer.http1 import Request, fields
+from replayer.head import Request, fields
 from replayer.ledger import Ledger
 from replayer.pipeline import Pipeline
 from replayer.report import accounting

@@ -12,7 +12,8 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 from replayer.decap import FIN, RST, SYN, Segment
-from replayer.http1 import Framer, Request, Rules, Tail
+from replayer.head import Request
+from replayer.http1 import Framer, Rules, Tail
 from replayer.ledger import GivenUp, Ledger
 from replayer.reassembly import LATE, Chunk, Flow, unwrap
 from replayer.settings import Caps

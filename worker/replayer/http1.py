@@ -18,33 +18,28 @@ Everything that is not framed is counted with its reason, in `Rules.ledger`, whe
 import re
 from collections.abc import Iterable
 from dataclasses import InitVar, dataclass, field
-from functools import lru_cache
 
 from replayer.chunked import Chunked
+from replayer.head import (
+    BAD,
+    CHUNKED,
+    FRAMING,
+    Request,
+    begins_request,
+    body_length,
+    head_at,
+    line_at,
+    line_like,
+    other_protocol,
+    splitter,
+    upgrades,
+    valid_host,
+    whole_head,
+)
 from replayer.ledger import GivenUp, Ledger, PassedOver
 
 #: An answer that moves the ACK number by no more than this may be an interim one (`HTTP/1.1 100 Continue` has 25).
 INTERIM = 32
-
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
-_LINE = rb"(" + _TOKEN + rb"++) [^\x00-\x20\x7f]++ HTTP/1\.[0-9]\r\n"
-_head_at = re.compile(
-    rb"(" + _TOKEN + rb"++) ([^\x00-\x20\x7f]++) HTTP/(1\.[0-9])\r\n(?:" + _TOKEN + rb"++:[^\r\n\x00]*+\r\n)*+\r\n"
-).match
-#: The same but for stray CR, LF and NUL in values, which `receive` looks for in a cheaper way.
-_whole_head = re.compile(
-    rb"(" + _TOKEN + rb"++) ([^\x00-\x20\x7f]++) HTTP/(1\.[0-9])\r\n(?:" + _TOKEN + rb"++:[^\r]*+\r\n)*+\r\n"
-).fullmatch
-_line_at = re.compile(_LINE).match
-_begun_line = re.compile(
-    _TOKEN + rb"++(?: (?:[^\x00-\x20\x7f]++(?: (?:H(?:T(?:T(?:P(?:/(?:1(?:\.(?:[0-9]\r?)?)?)?)?)?)?)?)?)?)?)?"
-).fullmatch
-_absolute = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]").match
-_authority = re.compile(rb"[^/?#]+:[0-9]+").fullmatch
-_host = re.compile(
-    rb"[ \t]*(?:[A-Za-z0-9\-._~%!$&'()*+,;=]*|\[[0-9A-Za-z:.%\-_~!$&'()*+,;=]+\])(?::[0-9]*)?[ \t]*"
-).fullmatch
-_field_lines = re.compile(rb"([^\r\n:]+):[ \t]*([^\r\n]*?)[ \t]*\r\n").findall
 
 #: ACK numbers do not fall along a stream but by segments sent anew; one further back is of another connection.
 SETBACK = 1 << 20
@@ -52,50 +47,18 @@ SETBACK = 1 << 20
 #: No request is shorter (`GET / HTTP/1.0` and the blank line), so a shorter hole holds no whole one.
 SHORTEST = 18
 
-#: Methods that a request found by searching may have: the registered ones (RFC 9110 §16.1.1) that are no other's end,
-#: so that the rest of a torn request line (`ET / HTTP/1.1`, or BIND of UNBIND) is none.
+#: Methods that a request found by searching may have: the registered ones (RFC 9110 §16.1.1), so that the rest of a torn
+#: request line (`ET / HTTP/1.1`) is none. Those that are another's end (BIND of UNBIND) are left out, but for PATCH.
 FINDABLE = frozenset(
     b"ACL BASELINE-CONTROL CHECKIN COPY DELETE GET HEAD LABEL MERGE MKACTIVITY MKCALENDAR MKCOL MKREDIRECTREF "
     b"MKWORKSPACE MOVE OPTIONS ORDERPATCH PATCH POST PROPFIND PROPPATCH PUT QUERY REBIND REPORT SEARCH TRACE UNBIND "
     b"UNCHECKOUT UNLINK UNLOCK UPDATE UPDATEREDIRECTREF VERSION-CONTROL".split()
 )
 
-#: Fields that decide how a request is framed.
-FRAMING = frozenset((b"content-length", b"transfer-encoding", b"upgrade"))
-
 _MASK = 0xFFFF_FFFF
 
 # Phases of a framer. BOUNDARY: between requests. PROVING: the same, on probation.
 _BOUNDARY, _PROVING, _HEAD, _BODY, _CHUNKED, _SEARCHING, _PASSING = range(7)
-
-
-@dataclass(slots=True)
-class Request:
-    """One framed request.
-
-    `head` is the request line to the blank line as it came; `parts` is `head` split at the fields that `Rules` names:
-    text, name, value, text, name, value, … text; `names` are those names in lower case. `body` is decoded when
-    `chunked`. `size` counts its payload bytes.
-    """
-
-    method: bytes
-    target: bytes
-    version: bytes
-    head: bytes
-    parts: list[bytes]
-    names: list[bytes]
-    key: bytes
-    offset: int
-    at: float
-    size: int
-    body: bytes | bytearray = b""
-    chunked: bool = False
-    trailers: bytes = b""
-
-
-def fields(request: Request) -> list[tuple[bytes, bytes]]:
-    """The header fields in order, names in their case."""
-    return [(name, value) for name, value in _field_lines(request.head, request.head.index(b"\r\n") + 2)]
 
 
 @dataclass(slots=True)
@@ -116,22 +79,12 @@ class Rules:
         """Take other limits into force; `names` are the fields, in lower case, that heads are split at."""
         self.head_limit = head_limit
         self.body_limit = body_limit
-        self.split = _splitter({b"host", *FRAMING, *names})
+        self.split = splitter({b"host", *FRAMING, *names})
 
     def split_head(self, head: bytes) -> tuple[list[bytes], list[bytes]]:
         """The parts of a head, and the names among them in lower case."""
         parts = self.split.split(head)
         return parts, [name.lower() for name in parts[1::3]]
-
-
-def _splitter(names: Iterable[bytes]) -> re.Pattern[bytes]:
-    """A pattern whose `split` parts a valid head at the named fields (lower case), fast by their first letters."""
-    rests: dict[bytes, list[bytes]] = {}
-    for name in sorted(names):
-        rests.setdefault(name[:1], []).append(re.escape(name[1:]))
-    letters = {first: re.escape(first.upper()) + re.escape(first) for first in rests}
-    branches = b"|".join(b"[%b](?i:%b)" % (letters[first], b"|".join(rest)) for first, rest in rests.items())
-    return re.compile(rb"\r\n(?=[%b])(%b):([^\r]*+)" % (b"".join(letters.values()), branches))
 
 
 def answered(ack: int, before: int) -> bool:
@@ -183,7 +136,7 @@ class Framer:
         """The requests that `data` completes; it begins at `offset`, behind a hole of `lost` bytes."""
         if not lost:
             if self._phase == _BOUNDARY:
-                match = _whole_head(data)
+                match = whole_head(data)
                 if match is not None and 0 not in data and data.count(10) == data.count(13):
                     parts = self._rules.split.split(data)
                     names = [name.lower() for name in parts[1::3]]
@@ -350,7 +303,7 @@ class Framer:
         ledger.held_bytes += new - surplus
         self._buffer = None
         head = bytes(buffer[blank:end])
-        match = _head_at(head)
+        match = head_at(head)
         if end > self._rules.head_limit:
             self._refuse(GivenUp.HEAD_TOO_LARGE, ack)
         elif match is None or match.end() != len(head):
@@ -369,7 +322,7 @@ class Framer:
         self._phase = _HEAD
         if len(buffer) > self._rules.head_limit:
             self._refuse(GivenUp.HEAD_TOO_LARGE, ack)
-        elif not _begins_request(buffer, blank):
+        elif not begins_request(buffer, blank):
             self._refuse_head(bytes(buffer[blank : blank + 64]), ack)
         return size
 
@@ -446,7 +399,7 @@ class Framer:
         """Passing over, or searching for a segment that begins with a request."""
         if self._phase == _SEARCHING and not at:
             first = self._floor < 0
-            match = _line_at(data) if first else _head_at(data)
+            match = line_at(data) if first else head_at(data)
             if match is not None and match[1] in FINDABLE and (first or answered(ack, self._floor)):
                 self._phase = _PROVING
                 self._floor = ack
@@ -456,7 +409,7 @@ class Framer:
                 return at
             if first or (self._floor - ack & _MASK) > SETBACK:
                 self._floor = ack  # whatever this is, nothing under its ACK number can be told from it
-            if self._fresh and (protocol := _other_protocol(data)) is not None:
+            if self._fresh and (protocol := other_protocol(data)) is not None:
                 self._pass(protocol)
             elif match is not None:
                 self._rules.ledger.given_up[GivenUp.UNPROVEN] += 1
@@ -528,8 +481,8 @@ class Framer:
 
     def _refuse_head(self, begin: bytes, ack: int) -> None:
         """What stands where a request should is none: another protocol, or a bad request."""
-        protocol = _other_protocol(begin)
-        if protocol is None and self._fresh and not _line_like(begin):
+        protocol = other_protocol(begin)
+        if protocol is None and self._fresh and not line_like(begin):
             protocol = PassedOver.OTHER_PROTOCOL
         if protocol is not None and (self._fresh or protocol is PassedOver.HTTP2):
             self._pass(protocol)
@@ -568,89 +521,3 @@ class Tail:
 
     ack: int
     state: GivenUp | PassedOver | None
-
-
-# ---------------------------------------------------------------------- pure questions
-
-CHUNKED, BAD = -1, -2
-
-
-def body_length(request: Request) -> int:
-    """The body's length in bytes, CHUNKED, or BAD where a server must refuse (RFC 9112 §3.2, §6.1, §6.3)."""
-    lengths: list[bytes] = []
-    codings: list[bytes] = []
-    for name, value in zip(request.names, request.parts[2::3], strict=True):
-        if name == b"content-length":
-            lengths += value.split(b",")
-        elif name == b"transfer-encoding":
-            codings += value.split(b",")
-    host = field_value(request, b"host")
-    if request.names.count(b"host") > 1 or not _valid_target(request):
-        return BAD
-    if request.version != b"1.0" if host is None else not valid_host(host):
-        return BAD
-    if codings:
-        names = [coding.strip(b" \t").lower() for coding in codings]
-        sound = not lengths and request.version != b"1.0" and names[-1] == b"chunked" and names.count(b"chunked") == 1
-        return CHUNKED if sound else BAD
-    if not lengths:
-        return 0
-    numbers = {number.strip(b" \t") for number in lengths}
-    number = numbers.pop()
-    return int(number) if not numbers and number.isdigit() and len(number) <= 15 else BAD
-
-
-def _valid_target(request: Request) -> bool:
-    """RFC 9112 §3.2: origin-form, absolute-form, authority-form for CONNECT, asterisk-form for OPTIONS."""
-    target = request.target
-    if request.method == b"CONNECT":
-        return _authority(target) is not None
-    return target[0] == 0x2F or _absolute(target) is not None or (target == b"*" and request.method == b"OPTIONS")
-
-
-@lru_cache(maxsize=1024)
-def valid_host(value: bytes) -> bool:
-    """RFC 9110 §7.2: `uri-host [":" port]`, or nothing."""
-    return _host(value) is not None
-
-
-def upgrades(request: Request) -> bool:
-    """Whether the connection may speak another protocol from here on (RFC 9110 §7.8).
-
-    An offer of h2c shows at once if it is taken: HTTP/2 begins with a preface. HTTP/1.0 cannot upgrade.
-    """
-    if request.version == b"1.0":
-        return False
-    values = zip(request.names, request.parts[2::3], strict=True)
-    return any(name == b"upgrade" and value.strip(b" \t").lower() != b"h2c" for name, value in values)
-
-
-def field_value(request: Request, name: bytes) -> bytes | None:
-    """The value of the first field of that name (lower case), which must be one that the rules name."""
-    if name not in request.names:
-        return None
-    return request.parts[3 * request.names.index(name) + 2].strip(b" \t")
-
-
-def _begins_request(buffer: bytearray, blank: int) -> bool:
-    """Whether an incomplete head can still become a valid one, as far as its request line."""
-    end = buffer.find(b"\n", blank) + 1
-    if end:
-        return _line_at(buffer, blank) is not None
-    return len(buffer) == blank or buffer[blank:] == b"\r" or _begun_line(buffer, blank) is not None
-
-
-def _line_like(begin: bytes) -> bool:
-    """Whether bytes that are no valid request seem to mean to be one."""
-    return b" HTTP/1." in begin[:8192].split(b"\n", 1)[0] or _begun_line(begin.split(b"\n", 1)[0]) is not None
-
-
-def _other_protocol(begin: bytes) -> PassedOver | None:
-    """The protocol that a stream's bytes show, if it is a known other one."""
-    if begin.startswith((b"PRI * HTTP/2", b"PRI * HTTP/2.0\r\n")):
-        return PassedOver.HTTP2
-    if len(begin) >= 3 and 0x14 <= begin[0] <= 0x18 and begin[1] == 3 and begin[2] <= 4:
-        return PassedOver.TLS
-    if begin[:1] == b"\x16":
-        return PassedOver.TLS
-    return None

@@ -57,7 +57,6 @@ class GivenUp(StrEnum):
     CLOSED = "closed"  # the connection ended inside the request
     EVICTED = "evicted"  # the flow left the full table
     HELD_TOTAL = "held_total"  # the cap on bytes held in total
-    OUT_OF_WINDOW = "out_of_window"  # a sequence number that no window explains
     ENDED = "ended"  # the worker or the capture ended inside the request
     SHARD_CRASHED = "shard_crashed"
 
@@ -73,7 +72,6 @@ class Unselected(StrEnum):
 class Failed(StrEnum):
     """Why a request that was sent, or about to be, got no complete answer."""
 
-    CONNECT = "connect"
     TIMEOUT = "timeout"
     CLOSED = "closed"  # the destination closed before the answer was complete
     BAD_RESPONSE = "bad_response"
@@ -114,6 +112,7 @@ class DestinationLedger:
     in_flight: int = 0
     retried: int = 0
     connections: int = 0  # opened so far
+    connect_failed: int = 0
     resolve_failed: int = 0
     status: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("2xx", "3xx", "4xx", "5xx", "other"), 0))
     latency: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS) + 1))

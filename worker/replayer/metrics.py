@@ -71,6 +71,7 @@ DESTINATION_COUNTERS = {
     "dropped": ("dropped", "Selected requests that never left the queue"),
     "retried": ("retried", "Requests sent once more because a reused connection had closed"),
     "connections": ("connections_opened", "Connections opened"),
+    "connect_failed": ("connect_failed", "Attempts to open a connection that failed"),
     "resolve_failed": ("resolve_failed", "Look-ups of the destination's name that failed"),
     "status": ("responses", "Answers by class of status"),
 }

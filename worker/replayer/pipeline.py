@@ -9,7 +9,8 @@ from collections.abc import Callable, Collection
 
 from replayer.decap import Segment, Tunnels, frame, geneve, vxlan
 from replayer.flows import FlowTable
-from replayer.http1 import Request, Rules
+from replayer.head import Request
+from replayer.http1 import Rules
 from replayer.ledger import DestinationLedger, Ledger, Refused, Unselected
 from replayer.rewrite import Outgoing, Rewriter
 from replayer.selection import Selector

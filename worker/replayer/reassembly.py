@@ -107,10 +107,9 @@ class Flow:
                 self.start = self.next = offset
                 self._forget_before(offset, ledger)
         beyond = offset + len(data) + missing
-        if flags & FIN:
-            self.end = beyond
-        elif flags & RST:
-            self.end = offset
+        ending = flags & (FIN | RST) and self._may_end(beyond if flags & FIN else offset)
+        if ending:
+            self.end = beyond if flags & FIN else offset
         out: list[Chunk] = []
         if self.next < 0:
             self._hold(offset, data, ack, now, ledger)
@@ -120,11 +119,15 @@ class Flow:
         elif data:
             self._deliver(offset, data, ack, ledger, out, 0)
         last = beyond if missing else self.end
-        if (missing or flags & (FIN | RST)) and (self.next < 0 or last > self.next):
+        if (missing or ending) and (self.next < 0 or last > self.next):
             self._hold(last, b"", ack, now, ledger)
         if self.held is not None and self.next >= 0:
             self._drain(ledger, out)
         return out
+
+    def _may_end(self, end: int) -> bool:
+        """Whether a FIN or RST is this connection's: a late one of the connection before has data behind it."""
+        return end >= max(self.next, self.start if self.next >= 0 else 0, *(self.held or (0,)))
 
     def begin(self, ledger: Ledger) -> list[Chunk]:
         """Joining is over: the stream starts at the earliest byte held."""

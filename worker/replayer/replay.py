@@ -398,6 +398,7 @@ class Pool:
         address = connection.address
         self._close(connection)
         self.trouble = f"{address.host} port {self._port}: {trouble}"
+        self._ledger.connect_failed += 1
         news = not address.failures
         if news:
             address.failures = 1

@@ -71,6 +71,7 @@ def _destination(name: str, part: DestinationLedger) -> list[str]:
         "decided singly for want of the key header": part.unkeyed,
         "sent again on another connection": part.retried,
         "connections opened": part.connections,
+        "connections that failed": part.connect_failed,
         "name not resolved": part.resolve_failed,
     }
     answers = {f"answered {status}": count for status, count in part.status.items()}

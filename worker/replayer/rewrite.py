@@ -12,7 +12,7 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 from replayer.decap import endpoints
-from replayer.http1 import Request
+from replayer.head import Request
 from replayer.settings import Destination, Settings
 
 #: RFC 9110 §7.6.1, and Proxy-Authorization. Transfer-Encoding stays: the body is sent chunked again.

@@ -8,7 +8,7 @@ that was in, and two destinations choose independently. No random generator is a
 from hashlib import blake2b
 
 from replayer.decap import endpoints
-from replayer.http1 import Request, field_value
+from replayer.head import Request, field_value
 from replayer.settings import Destination, Settings
 
 _WHOLE = 1 << 64

@@ -27,7 +27,7 @@ from typing import Any
 import uvloop
 
 from replayer import snapshot
-from replayer.http1 import Request
+from replayer.head import Request
 from replayer.ledger import Ledger, as_dict
 from replayer.pipeline import Pipeline, Route
 from replayer.replay import Pool

@@ -3,7 +3,8 @@
 import pytest
 
 from replayer.flows import FlowTable
-from replayer.http1 import Request, Rules
+from replayer.head import Request
+from replayer.http1 import Rules
 from replayer.ledger import Ledger, imbalances
 from replayer.settings import Caps
 from tests.strategies import ACK, FIN, PSH, RST, SYN, WRAP, get, post, targets

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replayer.http1 import Framer, Request, Rules, answered, fields
+from replayer.head import Request, fields
+from replayer.http1 import Framer, Rules, answered
 from replayer.ledger import GivenUp, Ledger, imbalances
 from tests.strategies import BAIT, WRAP, Exchange, chunk, chunked, chunked_head, examples, exchanges, get, post
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from replayer.http1 import Request
+from replayer.head import Request
 from replayer.selection import Selector
 from replayer.settings import Destination, Settings
 from tests.strategies import Conversation, Station
