@@ -47,8 +47,9 @@ SETBACK = 1 << 20
 #: No request is shorter (`GET / HTTP/1.0` and the blank line), so a shorter hole holds no whole one.
 SHORTEST = 18
 
-#: Methods that a request found by searching may have: the registered ones (RFC 9110 §16.1.1), so that the rest of a torn
-#: request line (`ET / HTTP/1.1`) is none. Those that are another's end (BIND of UNBIND) are left out, but for PATCH.
+#: Methods that a request found by searching may have: the registered ones (RFC 9110 §16.1.1), so that the rest of a
+#: torn request line (`ET / HTTP/1.1`) is none. Those that are another's end (BIND of UNBIND) are left out; but for
+#: PATCH, which is too common.
 FINDABLE = frozenset(
     b"ACL BASELINE-CONTROL CHECKIN COPY DELETE GET HEAD LABEL MERGE MKACTIVITY MKCALENDAR MKCOL MKREDIRECTREF "
     b"MKWORKSPACE MOVE OPTIONS ORDERPATCH PATCH POST PROPFIND PROPPATCH PUT QUERY REBIND REPORT SEARCH TRACE UNBIND "
@@ -128,7 +129,7 @@ class Framer:
         self._broken: GivenUp | None = None  # the request being read is given up, its bytes as they come
         self._floor = -1  # searching: the ACK number that must be passed
         self._reason: GivenUp | PassedOver = PassedOver.JOINED  # for bytes that are passed over, or searched
-        self._pending: list[Request] | None = None  # on probation
+        self._pending: list[Request] | None = None  # on probation: no request yet, or the one that waits for its proof
 
     # ------------------------------------------------------------------ what happens to the stream
 
