@@ -68,7 +68,7 @@ class FlowTable:
             self._flows.move_to_end(key)
             out = flow.framer.receive(0, data, ack, offset, now)
             if ledger.held_bytes > self._held_total:
-                flow.framer.abandon(GivenUp.HELD_TOTAL)
+                self._relieve(0, now, out)
             return out
         return self._receive(flow, segment, now)
 
@@ -123,7 +123,7 @@ class FlowTable:
             out += flow.framer.acknowledged(ack)
         self._deliver(flow, flow.receive(offset, ack, flags, data, missing, now, self._ledger), now, out)
         if self._ledger.held_bytes > self._held_total:
-            flow.framer.abandon(GivenUp.HELD_TOTAL)
+            self._relieve(0, now, out)
         self._settle(flow, now, out)
         return out
 
@@ -178,21 +178,35 @@ class FlowTable:
         return flow
 
     def _make_room(self, flow: Flow, offset: int, size: int, now: float, out: list[Request]) -> bool:
-        """Give up holes of this flow until a segment that must wait can be held; False if there is no room for it."""
-        ledger = self._ledger
+        """Make room for a segment that must wait, by giving up this flow's holes, then others' bytes."""
         while flow.held is not None and (flow.joining or offset > flow.next):
-            if ledger.held_bytes + size <= self._held_total and not flow.full(size, self._caps.held_per_flow):
-                return True
+            if not flow.full(size, self._caps.held_per_flow):
+                break
             self._unblock(flow, now, out)
         if flow.closed:
-            ledger.given_up_bytes[GivenUp.CLOSED] += size
+            self._ledger.given_up_bytes[GivenUp.CLOSED] += size
             return False
-        if (flow.joining or offset > flow.next) and ledger.held_bytes + size > self._held_total:
-            ledger.given_up_bytes[GivenUp.HELD_TOTAL] += size
+        if (flow.joining or offset > flow.next) and self._ledger.held_bytes + size > self._held_total:
+            self._relieve(size, now, out)
+            followed = flow.key in self._flows
+            if not followed or self._ledger.held_bytes + size > self._held_total:
+                self._ledger.given_up_bytes[GivenUp.HELD_TOTAL] += size
+                if flow.joining and followed:
+                    self._close(flow, GivenUp.HELD_TOTAL, now, out)
+                return False
+        return True
+
+    def _relieve(self, size: int, now: float, out: list[Request]) -> None:
+        """Too much is held: give up what the least recently used flows hold, until a good part is free again."""
+        enough = min(self._held_total - size, self._held_total * 3 // 4)
+        for flow in list(self._flows.values()):
+            if self._ledger.held_bytes <= enough:
+                return
             if flow.joining:
                 self._close(flow, GivenUp.HELD_TOTAL, now, out)
-            return False
-        return True
+            else:
+                flow.drop_held(GivenUp.HELD_TOTAL, self._ledger)
+                flow.framer.abandon(GivenUp.HELD_TOTAL)
 
     def _deliver(self, flow: Flow, chunks: list[Chunk], now: float, out: list[Request]) -> None:
         for lost, data, ack, offset in chunks:

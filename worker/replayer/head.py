@@ -31,6 +31,9 @@ _host = re.compile(
 ).fullmatch
 _field_lines = re.compile(rb"([^\r\n:]+):[ \t]*([^\r\n]*?)[ \t]*\r\n").findall
 
+#: What is longer is in no cache: a host name has 253 characters at most.
+LONGEST_NAME = 255
+
 #: Fields that decide how a request is framed.
 FRAMING = frozenset((b"content-length", b"transfer-encoding", b"upgrade"))
 
@@ -110,9 +113,13 @@ def _valid_target(request: Request) -> bool:
     return target[0] == 0x2F or _absolute(target) is not None or (target == b"*" and request.method == b"OPTIONS")
 
 
-@lru_cache(maxsize=1024)
 def valid_host(value: bytes) -> bool:
     """RFC 9110 §7.2: `uri-host [":" port]`, or nothing."""
+    return _valid_name(value) if len(value) <= LONGEST_NAME else _host(value) is not None
+
+
+@lru_cache(maxsize=1024)
+def _valid_name(value: bytes) -> bool:
     return _host(value) is not None
 
 
@@ -123,8 +130,14 @@ def upgrades(request: Request) -> bool:
     """
     if request.version == b"1.0":
         return False
-    values = zip(request.names, request.parts[2::3], strict=True)
-    return any(name == b"upgrade" and value.strip(b" \t").lower() != b"h2c" for name, value in values)
+    options: list[bytes] = []
+    offers = False
+    for name, value in zip(request.names, request.parts[2::3], strict=True):
+        if name == b"connection":
+            options += value.lower().split(b",")
+        elif name == b"upgrade":
+            offers = offers or value.strip(b" \t").lower() != b"h2c"
+    return offers and any(option.strip(b" \t") == b"upgrade" for option in options)
 
 
 def field_value(request: Request, name: bytes) -> bytes | None:

@@ -44,6 +44,9 @@ INTERIM = 32
 #: ACK numbers do not fall along a stream but by segments sent anew; one further back is of another connection.
 SETBACK = 1 << 20
 
+#: Up to here a request line is checked with every segment of it, further on at its end: tiny segments cost no more.
+CHECKED = 256
+
 #: No request is shorter (`GET / HTTP/1.0` and the blank line), so a shorter hole holds no whole one.
 SHORTEST = 18
 
@@ -80,7 +83,7 @@ class Rules:
         """Take other limits into force; `names` are the fields, in lower case, that heads are split at."""
         self.head_limit = head_limit
         self.body_limit = body_limit
-        self.split = splitter({b"host", *FRAMING, *names})
+        self.split = splitter({b"host", b"connection", *FRAMING, *names})
 
     def split_head(self, head: bytes) -> tuple[list[bytes], list[bytes]]:
         """The parts of a head, and the names among them in lower case."""
@@ -323,7 +326,7 @@ class Framer:
         self._phase = _HEAD
         if len(buffer) > self._rules.head_limit:
             self._refuse(GivenUp.HEAD_TOO_LARGE, ack)
-        elif not begins_request(buffer, blank):
+        elif (len(buffer) - new <= CHECKED or 0x0A in buffer[-new:]) and not begins_request(buffer, blank):
             self._refuse_head(bytes(buffer[blank : blank + 64]), ack)
         return size
 
@@ -408,6 +411,8 @@ class Framer:
                 self.since = now
                 self._rules.proving.append(self)
                 return at
+            if first and self._reason is PassedOver.JOINED:
+                self._rules.ledger.passed_over_flows[PassedOver.JOINED] += 1
             if first or (self._floor - ack & _MASK) > SETBACK:
                 self._floor = ack  # whatever this is, nothing under its ACK number can be told from it
             if self._fresh and (protocol := other_protocol(data)) is not None:

@@ -22,7 +22,6 @@ class Refused(StrEnum):
     """Why a datagram yields no segment."""
 
     SHORT = "short"  # ends inside the VXLAN or GENEVE header
-    OVERSIZE = "oversize"  # longer than the receive buffer (MSG_TRUNC)
     NOT_VXLAN = "not_vxlan"  # the I flag is missing
     NOT_GENEVE = "not_geneve"  # another version, or a control message
     OTHER_VNI = "other_vni"
@@ -197,8 +196,8 @@ def arrived(ledger: Ledger) -> int:
     return ledger.socket_drops + ledger.datagrams
 
 
-def imbalances(ledger: Ledger) -> list[str]:
-    """The equations that do not hold, in words; empty when the ledger balances."""
+def equations(ledger: Ledger) -> dict[str, tuple[int, int]]:
+    """The law, equation by equation: both sides."""
     sums = {
         "datagrams = segments + refused": (ledger.datagrams, ledger.segments + sum(ledger.refused.values())),
         "payload bytes = framed + duplicate + passed over + given up + held": (
@@ -219,4 +218,9 @@ def imbalances(ledger: Ledger) -> list[str]:
             part.selected,
             part.replayed + sum(part.failed.values()) + sum(part.dropped.values()) + part.queued + part.in_flight,
         )
-    return [f"{law}: {left} ≠ {right}" for law, (left, right) in sums.items() if left != right]
+    return sums
+
+
+def imbalances(ledger: Ledger) -> list[str]:
+    """The equations that do not hold, in words; empty when the ledger balances."""
+    return [f"{law}: {left} ≠ {right}" for law, (left, right) in equations(ledger).items() if left != right]

@@ -12,7 +12,7 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 from replayer.decap import endpoints
-from replayer.head import Request
+from replayer.head import LONGEST_NAME, Request
 from replayer.settings import Destination, Settings
 
 #: RFC 9110 §7.6.1, and Proxy-Authorization. Transfer-Encoding stays: the body is sent chunked again.
@@ -40,14 +40,15 @@ class Outgoing:
 class Rewriter:
     """Rewrites for one destination."""
 
-    __slots__ = ("_changed", "_drop", "_host", "_keep_host", "_mark", "_mark_name", "_prefix")
+    __slots__ = ("_changed", "_drop", "_forwards_less", "_host", "_keep_host", "_mark", "_mark_name", "_prefix")
 
     def __init__(self, settings: Settings, destination: Destination) -> None:
         parts = urlsplit(destination.url)
-        self._host = b"\r\nHost: " + parts.netloc.encode("ascii" if parts.netloc.isascii() else "idna")
+        self._host = b"\r\nHost: " + parts.netloc.encode()
         self._prefix = b" " + parts.path.rstrip("/").encode()
         self._keep_host = destination.keep_host_header
         self._drop = HOP_BY_HOP | {b"expect"} | {name.lower().encode() for name in destination.drop_headers}
+        self._forwards_less = not self._drop.isdisjoint(_FORWARDED)
         self._changed = self._drop | {b"host", *_FORWARDED}
         self._mark = b"\r\n%b: 1" % settings.mark_header.encode()
         self._mark_name = settings.mark_header.lower().encode()
@@ -62,7 +63,7 @@ class Rewriter:
         rest = parts[0][len(method) + len(target) + 10 :]
         host, prefix = b"", self._prefix
         if target[0] != 0x2F:
-            host, target = _origin_form(target)
+            host, target = _origin_form(method, target)
             prefix = b" " if target == b"*" else prefix
         out = [method, prefix, target, b" HTTP/1.1", b"", self._mark, rest]
         forwarded = nominates = False
@@ -73,12 +74,18 @@ class Rewriter:
                 out.append(b"\r\nHost: " + host if self._keep_host else self._host)
             elif name == b"connection":
                 nominates = nominates or parts[at + 1].strip(b" \t") not in _PLAIN_CONNECTION
+            elif name == b"content-length":
+                if names.index(name) == at // 3:  # said twice, it is sent once (RFC 9110 §8.6)
+                    out += b"\r\n", parts[at], b":", parts[at + 1].split(b",", 1)[0]
             elif name not in self._drop:
                 forwarded = forwarded or name in _FORWARDED
                 out += b"\r\n", parts[at], b":", parts[at + 1]
             out.append(parts[at + 2])
             at += 3
-        out[4] = self._forward(request, out, host) if forwarded else _forwarded(request.key, host)
+        if forwarded or self._forwards_less or len(host) > LONGEST_NAME:
+            out[4] = self._forward(request, out, host)
+        else:
+            out[4] = _forwarded(request.key, host)
         if b"host" not in names:
             out[4] += self._host
         head = b"".join(out)
@@ -97,7 +104,9 @@ class Rewriter:
                 out[at + 2] = value + b", " + client if value else b" " + client
                 break
         wanted = {_FOR: client, _PORT: port, _PROTO: b"http", _HOST: host}
-        absent = ((name, value) for name, value in wanted.items() if value and name not in sent)
+        absent = (
+            (name, value) for name, value in wanted.items() if value and name not in sent and name not in self._drop
+        )
         return b"".join(b"\r\n%b: %b" % (name.title(), value) for name, value in absent)
 
     def _without_nominated(self, head: bytes, request: Request) -> bytes:
@@ -132,10 +141,12 @@ def _forwarded(key: bytes, host: bytes) -> bytes:
     return b"\r\nX-Forwarded-For: %b\r\nX-Forwarded-Port: %b\r\nX-Forwarded-Proto: http%b" % (client, port, of_host)
 
 
-def _origin_form(target: bytes) -> tuple[bytes, bytes]:
-    """Authority and origin-form of an absolute-form target (RFC 9112 §3.2.2); an asterisk stays."""
+def _origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes]:
+    """Authority and origin-form of an absolute-form target (RFC 9112 §3.2.2, §3.2.4); an asterisk stays."""
     match = _absolute_form(target)
     if match is None:
         return b"", target
-    path = match[2]
-    return match[1], path if path.startswith(b"/") else b"/" + path
+    authority, path = match[1].rpartition(b"@")[2], match[2]
+    if not path and method == b"OPTIONS":
+        return authority, b"*"
+    return authority, path if path.startswith(b"/") else b"/" + path

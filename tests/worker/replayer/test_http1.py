@@ -105,6 +105,7 @@ VALID = [
         b"0\r\n\r\nab",
     ),
     (b"GET / HTTP/1.1\r\nConnection: upgrade, http2-settings\r\nUpgrade: h2c\r\n" + HOST, b"", b""),
+    (b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n" + HOST, b"", b""),  # RFC 9110 §7.8: only with the connection option
     (b"GET / HTTP/1.0\r\nUpgrade: websocket\r\n", b"", b""),  # RFC 9110 §7.8: MUST be ignored in HTTP/1.0
     (b"GET /connect HTTP/1.1\r\nX-Method: CONNECT\r\nX-Upgrade: websocket\r\n" + HOST, b"", b""),
 ]

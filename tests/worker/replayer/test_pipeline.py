@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path as FilePath
 from random import Random
+from time import process_time
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from scapy.utils import RawPcapReader
 
 from replayer.http1 import Framer
-from replayer.ledger import Ledger, imbalances
+from replayer.ledger import DestinationLedger, Ledger, imbalances
 from replayer.pipeline import Pipeline, Route
 from replayer.reassembly import Flow
 from replayer.settings import Caps, Destination, Settings
@@ -654,6 +655,57 @@ def test_held_total_bounds_joining_flows_and_probation() -> None:
         station.feed(client.acknowledge())
     station.settle()
     assert station.targets.count("/2") == 20
+
+
+def test_stalled_uploads_give_way_to_live_ones() -> None:
+    """A client that went away inside a request must not hold what the next ones need, however long it is silent."""
+    station = Station(Caps(held_total=100_000))
+    for number in range(9):
+        stalled = Conversation(client_port=4_000 + number)
+        station.feed(stalled.syn(), *stalled.full(post_head("/stalled", 50_000) + bytes(10_000), 1_400))
+    for number in range(20):
+        client = Conversation(client_port=5_000 + number)
+        station.feed(client.syn(), *client.full(post("/live", bytes(30_000)), 1_400))
+        assert station.ledger.held_bytes <= 100_000
+    assert station.targets == ["/live"] * 20
+    assert station.ledger.given_up["held_total"] >= 3
+
+
+def test_long_hosts_of_strangers_fill_no_cache() -> None:
+    """What a client can choose freely must not stay in memory when the request is gone."""
+    destination = Destination(url="http://test.example")
+    settings = Settings(destinations=(destination,))
+    pipeline, route = Pipeline(settings, Ledger()), Route(settings, destination, DestinationLedger())
+    client = Conversation()
+    pipeline.receive(client.syn(), 0.0)
+    tracemalloc.start()
+    sizes = []
+    for number in range(300):
+        host = b"%05d" % number + b"h" * 50_000
+        datagrams = client.full(b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n", 8_000)
+        requests = [request for datagram in datagrams for request in pipeline.receive(datagram, 0.0)]
+        assert [route.outgoing(request) is not None for request in requests] == [True]
+        client.answered()
+        sizes.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    assert sizes[-1] - sizes[50] < 1_000_000
+
+
+@pytest.mark.parametrize("first", [b"GET /", b"G"])
+def test_a_request_line_in_tiny_segments_costs_linear_time(first: bytes) -> None:
+    """Bytes looked at, not seconds: a doubled line may cost little more than double."""
+
+    def cost(size: int) -> float:
+        station, client = Station(Caps(head=1 << 20)), Conversation()
+        datagrams = client.full(first + b"a" * size, 1)
+        station.feed(client.syn())
+        begun = process_time()
+        for datagram in datagrams:
+            station.pipeline.receive(datagram, station.now)
+        return process_time() - begun
+
+    small = min(cost(4_000) for _ in range(3))
+    assert min(cost(32_000) for _ in range(3)) < 3 * 8 * small
 
 
 @pytest.mark.parametrize("size", [1, 100, 1_400])

@@ -257,6 +257,32 @@ def test_absolute_form_names_the_host() -> None:
     assert out.value("X-Forwarded-Host") == "shop.example:81"
 
 
+def test_absolute_form_leaves_user_names_out() -> None:
+    out = read(outgoing(b"GET http://user:secret@shop.example/a HTTP/1.1\r\nHost: h\r\n\r\n", keep_host_header=True))
+    assert (out.value("Host"), out.value("X-Forwarded-Host")) == ("shop.example", "shop.example")
+
+
+def test_absolute_form_of_the_server_itself_is_the_asterisk() -> None:
+    """RFC 9112 §3.2.4."""
+    head = outgoing(b"OPTIONS http://shop.example:8001 HTTP/1.1\r\nHost: h\r\n\r\n", url="http://t.example/p").head
+    assert head.startswith(b"OPTIONS * HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    "lines", [b"Content-Length: 4\r\nContent-Length: 4", b"Content-Length: 4, 4", b"content-length: 4,4 "]
+)
+def test_a_length_said_twice_is_sent_once(lines: bytes) -> None:
+    out = read(outgoing(b"POST / HTTP/1.1\r\nHost: h\r\n" + lines + b"\r\n\r\nbody"))
+    assert [value.strip() for value in out.values("Content-Length")] == ["4"]
+    assert out.body == b"body"
+
+
+def test_forwarding_fields_that_are_to_be_dropped_are_not_added() -> None:
+    out = read(outgoing(get("/1"), drop_headers=("X-Forwarded-For", "x-forwarded-host")))
+    assert out.values("X-Forwarded-For") == out.values("X-Forwarded-Host") == []
+    assert out.value("X-Forwarded-Proto") == "http"
+
+
 def test_a_body_of_known_length_is_the_same() -> None:
     body = bytes(range(256)) * 5
     out = outgoing(post("/1", body))
