@@ -55,7 +55,7 @@ type Try = Callable[[float, float], Probe]
 def measure(rig: Rig, console: Console, probe_seconds: float, confirm_seconds: float) -> list[Finding]:
     """Both kinds of traffic, each for both receivers."""
     findings = []
-    for kind, first, wanted in ((GET, WANTED // 2, WANTED), (ONCE, 2_000, None)):
+    for kind, first, wanted in ((GET, WANTED // 2, WANTED), (ONCE, 5_000, None)):
         with subject(rig) as worker:
             console.print(f"  {kind.name}: worker")
             mine = highest(_worker(worker, kind), console, first, probe_seconds, confirm_seconds)

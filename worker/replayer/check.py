@@ -17,11 +17,11 @@ from urllib.parse import urljoin, urlsplit
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
-from replayer.settings import Destination, Settings, split_address
+from replayer.settings import Destination, Settings, host_and_port, split_address
+from replayer.steering import effective_buffer, wish_buffer
 
 _CONNECT_TIMEOUT = 3.0
 _ANSWER_TIMEOUT = 5.0
-_SO_RCVBUFFORCE = 33  # socket(7); the module has no name for it
 _NOT_IMPLEMENTED = (405, 501)
 _SOON = 14 * 86_400.0
 
@@ -99,11 +99,8 @@ def _free(setting: str, kind: socket.SocketKind, host: str, port: int) -> Answer
 def receive_buffer(wished: int) -> Answer:
     """Does the kernel grant the wished receive buffer?"""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, min(wished, (1 << 30) - 1))
-        except PermissionError:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, min(wished, (1 << 30) - 1))
-        granted = probe.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2  # the kernel doubles it for its own needs
+        wish_buffer(probe, wished)
+        granted = effective_buffer(probe)
     if granted >= wished:
         return Answer(Outcome.OK, f"receive_buffer: the kernel grants {granted:,} bytes")
     remedy = f"bursts may be lost: sysctl -w net.core.rmem_max={wished}"
@@ -112,8 +109,8 @@ def receive_buffer(wished: int) -> Answer:
 
 def reach(destination: Destination) -> Iterator[Answer]:
     """Is the destination resolvable, reachable, its TLS good, and is it what answers?"""
-    url, parts = destination.url, urlsplit(destination.url)
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    url = destination.url
+    host, port = host_and_port(url)
     try:
         addresses = addresses_of(host, port)
     except OSError as error:
@@ -136,8 +133,7 @@ def reach(destination: Destination) -> Iterator[Answer]:
 
 def obstacle(destination: Destination) -> str:
     """Why no connection to the destination is possible; empty if one is. Nothing is sent."""
-    parts = urlsplit(destination.url)
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    host, port = host_and_port(destination.url)
     try:
         refused = [_refusal(address, port) for address in addresses_of(host, port)]
     except OSError as error:
@@ -188,12 +184,12 @@ def _ask(destination: Destination) -> Iterator[Answer]:
 def _request(destination: Destination, method: str) -> _Reply:
     """Ask for the prefix over a connection of its own; the answer's body stays unread."""
     parts = urlsplit(destination.url)
-    host = parts.hostname or ""
+    host, port = host_and_port(destination.url)
     connection: HTTPConnection
     if parts.scheme == "https":
-        connection = HTTPSConnection(host, parts.port, timeout=_ANSWER_TIMEOUT, ssl_context=_context(destination))
+        connection = HTTPSConnection(host, port, timeout=_ANSWER_TIMEOUT, ssl_context=_context(destination))
     else:
-        connection = HTTPConnection(host, parts.port, timeout=_ANSWER_TIMEOUT)
+        connection = HTTPConnection(host, port, timeout=_ANSWER_TIMEOUT)
     with closing(connection):
         connection.connect()
         channel = connection.sock
@@ -240,9 +236,8 @@ def _redirect(url: str, status: int, location: str | None) -> Answer:
     return Answer(Outcome.OK, f"{url}: answers {status}, no redirect")
 
 
-def _origin(url: str) -> tuple[str, str | None, int]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+def _origin(url: str) -> tuple[str, str, int]:
+    return urlsplit(url).scheme, *host_and_port(url)
 
 
 def _join(host: str, port: int) -> str:

@@ -33,13 +33,20 @@ _READING = (
     ("--geneve-port", "geneve_port", f"UDP port of GENEVE; none = off (default {_GENEVE_PORT})"),
 )
 _OFFLINE = {name: flag for flag, name, _ in _READING}
-_EMPTY = ("none", "any", "all")
+#: What empties a list: the word for what an empty one means.
+_EMPTY = {
+    "settings.vnis": ("all",),
+    "settings.http_ports": ("any", "all"),
+    "destination.methods": ("all",),
+    "destination.drop_headers": ("none",),
+}
 
 _METAVARS: Mapping[object, str] = {
     settings.Port: "PORT",
     settings.Size: "BYTES",
     settings.Seconds: "SECONDS",
     settings.Token: "NAME",
+    settings.Method: "NAME",
     settings.Ip: "IP",
     settings.Address: "ADDRESS:PORT",
     settings.Shards: "NUMBER",
@@ -59,12 +66,16 @@ examples:
   replayer replay capture.pcap --to http://127.0.0.1:8000 --speed max
 """
 
-_RUN = """\
+_RUN = f"""\
 examples:
   replayer run --destination http://test.internal
   replayer run --destination http://test.internal --percentage 12.5 --methods GET,HEAD --drop-headers Cookie
   replayer run --config settings.yaml --shards 2
   replayer run --config ssm:/traffic-replay/settings
+
+SIGHUP has the file read again, an SSM parameter is looked at every --poll-interval: what changed takes effect at once.
+A running worker cannot change {", ".join(settings.FIXED[:-1])}
+or {settings.FIXED[-1]}: such a version is refused as a whole, restart the worker for it.
 
 exit codes: 0 after SIGTERM or SIGINT, 1 a crash loop, 2 settings that cannot be used
 """
@@ -162,15 +173,15 @@ def _flags(options: argparse.Namespace) -> Flags:
     for place, value in vars(options).items():
         model, dot, name = place.partition(".")
         if dot:
-            found[model][name] = _values(value) if isinstance(value, list) else value
+            found[model][name] = _values(value, _EMPTY[place]) if isinstance(value, list) else value
     names = getattr(options, "names", {})
     return Flags(**found, destinations=tuple(options.destinations), names=names)
 
 
-def _values(given: Sequence[str]) -> list[str]:
+def _values(given: Sequence[str], empty: Sequence[str]) -> list[str]:
     """The values of a flag that may be repeated and may hold several between commas."""
     values = [value.strip() for text in given for value in text.split(",")]
-    return [] if len(values) == 1 and values[0].lower() in _EMPTY else values
+    return [] if len(values) == 1 and values[0].lower() in empty else values
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -204,7 +215,8 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s [--config FILE|ssm:NAME] [--destination URL ...] [flags]"
     group = parser.add_argument_group(
-        "settings", "Flags win over the file. Lists: A,B or the flag repeated; `all` empties one."
+        "settings",
+        "Flags win over the file. Lists: A,B or the flag repeated; `all` empties the file's (--drop-headers: `none`).",
     )
     group.add_argument("--config", metavar="FILE|ssm:NAME", help="YAML file or SSM parameter with settings")
     _add_fields(parser.add_argument_group("receiving"), Settings, _RECEIVING)
@@ -288,7 +300,7 @@ def _add_field(group: Any, place: str, field: FieldInfo, flag: str, text: str = 
 
 
 def _optional(text: str) -> str | None:
-    return None if text.lower() in _EMPTY else text
+    return None if text.lower() == "none" else text
 
 
 def _metavar(kind: Any) -> str:

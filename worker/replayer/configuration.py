@@ -1,7 +1,8 @@
 """Where settings come from: a YAML file or an SSM parameter, with the command line's flags merged over it.
 
 A `Source` can be asked again while the worker runs. `poll` is cheap when nothing is new, and tells of a bad new
-version once: the caller keeps the settings it has, and counts.
+version once: the caller keeps the settings it has, and counts. That a place cannot be read is told each time; the text
+read next is new then, be it the one of before, so that good settings end the trouble and bad ones are told again.
 """
 
 import hashlib
@@ -26,6 +27,10 @@ _REMEDIES = {
 }
 
 
+class Unreadable(SettingsError):
+    """The text itself cannot be had."""
+
+
 @dataclass(frozen=True, slots=True)
 class Flags:
     """What the command line says: settings that win, and fields that win in every destination."""
@@ -43,7 +48,7 @@ class Source:
     def __init__(self, place: str | None, flags: Flags | None = None) -> None:
         self.place = place or "command line"
         self.polled = self.place.startswith(_SSM)  # whether a new version may come while the worker runs
-        self.version = ""  # fingerprint of the text read last, good or bad
+        self.version = ""  # fingerprint of the text read last, good or bad; empty if it could not be read
         self._reads = place is not None
         self._flags = flags or Flags()
 
@@ -52,9 +57,14 @@ class Source:
         return self._settings(self._read())
 
     def poll(self) -> Settings | None:
-        """The settings if their text changed since the last look. Raises SettingsError, once for each bad version."""
+        """The settings if their text is new since the last look. Raises Unreadable, and SettingsError once for each bad
+        version."""
+        before, self.version = self.version, ""
         text = self._read()
-        return None if _fingerprint(text) == self.version else self._settings(text)
+        if _fingerprint(text) == before:
+            self.version = before
+            return None
+        return self._settings(text)
 
     def _settings(self, text: str) -> Settings:
         self.version = _fingerprint(text)
@@ -107,16 +117,16 @@ def _read_file(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise SettingsError(f"--config {path}: {error.strerror}: name a readable YAML file, or ssm:NAME") from None
+        raise Unreadable(f"--config {path}: {error.strerror}: name a readable YAML file, or ssm:NAME") from None
     except UnicodeDecodeError as error:
-        raise SettingsError(f"--config {path}: byte {error.start} is not UTF-8: name a YAML file") from None
+        raise Unreadable(f"--config {path}: byte {error.start} is not UTF-8: name a YAML file") from None
 
 
 def _read_parameter(name: str) -> str:
-    """The value of an SSM parameter, secure strings decrypted. Every failure is a SettingsError."""
+    """The value of an SSM parameter, secure strings decrypted. Every failure is Unreadable."""
     place = f"--config {_SSM}{name}"
     if not name:
-        raise SettingsError(f"{place}: write the parameter's name, such as ssm:/traffic-replay/settings")
+        raise Unreadable(f"{place}: write the parameter's name, such as ssm:/traffic-replay/settings")
     import boto3  # 0.2 s: only those pay who read from SSM
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
@@ -130,10 +140,10 @@ def _read_parameter(name: str) -> str:
     except ClientError as error:
         code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
         remedy = _REMEDIES.get(code, "see AWS Systems Manager, Parameter Store")
-        raise SettingsError(_line(f"{place}: {code}: {message or 'no message'}: {remedy}")) from None
+        raise Unreadable(_line(f"{place}: {code}: {message or 'no message'}: {remedy}")) from None
     except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no address
         remedy = "check region (AWS_REGION), credentials and the route to the SSM endpoint"
-        raise SettingsError(_line(f"{place}: {error}: {remedy}")) from None
+        raise Unreadable(_line(f"{place}: {error}: {remedy}")) from None
     return str(value)
 
 

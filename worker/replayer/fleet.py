@@ -15,6 +15,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -27,6 +28,7 @@ CRASHES, WITHIN = 5, 30.0  # so many crashes of one shard within so many seconds
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
 SEND_TIMEOUT = 1.0
 STALE = 5.0  # a loop that has not ticked for so long is not alive
+HUNG = 30.0  # one that has not been alive for so long is ended
 
 log = logging.getLogger("replayer.supervisor")
 
@@ -40,6 +42,7 @@ class Process:
     control: socket.socket
     memory: int
     live: "memoryview[int]"
+    silent_since: float | None = None  # when it was first found not alive
 
 
 @dataclass(slots=True)
@@ -64,6 +67,7 @@ class PlaceReading:
     alive: bool  # its loop ticks
     since_tick: float | None
     generation: int | None
+    draining: bool
     trouble: dict[str, str]  # destination → why it could not be reached last
     ledger: Ledger  # of all its processes
 
@@ -86,12 +90,12 @@ class Fleet:
     def __len__(self) -> int:
         return len(self._places)
 
-    def adopt(self, settings: Settings, generation: int) -> None:
-        """Send every shard these settings; those started later get them too."""
+    def adopt(self, settings: Settings, generation: int, now: float) -> None:
+        """Send every shard these settings; those started later get them too. Raises CrashLoop."""
         self._orders = _line({"generation": generation, "settings": settings.model_dump(mode="json")})
         for place in self._places:
             if place.process is None:
-                self._start(place)
+                self._start(place, now)
             else:
                 _send(place, self._orders)
 
@@ -104,10 +108,27 @@ class Fleet:
         return min((place.restart_at for place in self._places if place.restart_at is not None), default=None)
 
     def restart(self, now: float) -> None:
-        """Start the shards whose delay is over."""
+        """Start the shards whose delay is over. Raises CrashLoop."""
         for place in self._places:
             if place.restart_at is not None and now >= place.restart_at:
-                self._start(place)
+                self._start(place, now)
+
+    def end_hung(self, now: float) -> None:
+        """Kill the shards that have not been alive for long: their successors can work. Call it every second or so: a
+        shard counts as silent from the call that found it so, since after a pause of the whole machine all look silent.
+        """
+        for place in self._places:
+            process = place.process
+            if process is None:
+                continue
+            if _alive(snapshot.read(process.memory), now):
+                process.silent_since = None
+            elif process.silent_since is None:
+                process.silent_since = now
+            elif now - process.silent_since >= HUNG:
+                log.error("shard %d (pid %d) hangs: it is ended", place.number, process.popen.pid)
+                process.popen.kill()
+                process.silent_since = None
 
     def reap(self, now: float, draining: bool = False) -> None:
         """Count the shards that have ended. A crashed one is to be restarted, unless draining. Raises CrashLoop."""
@@ -123,13 +144,7 @@ class Fleet:
             if draining:
                 log.error("%s while draining", ended)
                 continue
-            place.crashes.append(now)
-            if len(place.crashes) == CRASHES and now - place.crashes[0] <= WITHIN:
-                raise CrashLoop(f"{ended}: crash {CRASHES} within {WITHIN:.0f} s; the worker ends")
-            recent = sum(now - crash <= WITHIN for crash in place.crashes)
-            delay = min(FIRST_DELAY * 2 ** (recent - 1), LONGEST_DELAY)
-            place.restart_at = now + delay
-            log.error("%s: crash %d, it restarts in %.1f s", ended, place.past.crashes, delay)
+            self._restart_later(place, now, ended)
 
     def drain(self, timeout: float) -> None:
         """Receive no more, and tell every shard to finish. One that waits to be restarted is started for what its
@@ -139,7 +154,7 @@ class Fleet:
                 steering.close_to_arrivals(sock)
         for place in self._places:
             if place.restart_at is not None:
-                self._start(place)
+                self._start(place, monotonic(), draining=True)
             if place.process is not None:
                 _send(place, _line({"drain": timeout}))
 
@@ -156,25 +171,33 @@ class Fleet:
             now = monotonic()
             return [_read(place, now) for place in self._places]
 
-    def _start(self, place: Place) -> None:
-        memory = snapshot.create(f"shard-{place.number}")
-        ours, theirs = socket.socketpair()
-        files = {"--memory": memory, "--control": theirs.fileno()}
-        files |= dict(zip(("--vxlan", "--geneve"), (sock.fileno() for sock in place.sockets), strict=False))
-        options = [f"{name}={fd}" for name, fd in files.items()]
-        with theirs:
-            popen = subprocess.Popen(
-                [sys.executable, "-P", "-m", "replayer.shard", f"--number={place.number}", *options],
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": _python_path()},
-                pass_fds=tuple(files.values()),
-                process_group=0,  # Ctrl-C is the supervisor's to answer
-            )
-        ours.settimeout(SEND_TIMEOUT)
-        process = Process(popen, os.pidfd_open(popen.pid), ours, memory, snapshot.live_counter(memory))
+    def _start(self, place: Place, now: float, draining: bool = False) -> None:
+        """Start a shard; that it cannot be started is one more crash. Raises CrashLoop."""
+        try:
+            process = _launch(place)
+        except OSError as error:
+            with self._lock:
+                place.past.crashes += 1
+                place.restart_at = None
+            failed = f"shard {place.number} cannot be started: {error}"
+            if draining:
+                log.error("%s", failed)
+            else:
+                self._restart_later(place, now, failed)
+            return
         with self._lock:
             place.process, place.restart_at = process, None
         _send(place, self._orders)
+
+    def _restart_later(self, place: Place, now: float, ended: str) -> None:
+        """Note a crash, and when its successor is due. Raises CrashLoop."""
+        place.crashes.append(now)
+        if len(place.crashes) == CRASHES and now - place.crashes[0] <= WITHIN:
+            raise CrashLoop(f"{ended}: crash {CRASHES} within {WITHIN:.0f} s; the worker ends")
+        recent = sum(now - crash <= WITHIN for crash in place.crashes)
+        delay = min(FIRST_DELAY * 2 ** (recent - 1), LONGEST_DELAY)
+        place.restart_at = now + delay
+        log.error("%s: crash %d, it restarts in %.1f s", ended, place.past.crashes, delay)
 
     def _bury(self, place: Place, crashed: bool) -> None:
         process = place.process
@@ -186,6 +209,33 @@ class Fleet:
         process.control.close()
         os.close(process.exited)
         os.close(process.memory)
+
+
+def _launch(place: Place) -> Process:
+    """A new process for this place. Raises OSError."""
+    with ExitStack() as undo:
+        memory = snapshot.create(f"shard-{place.number}")
+        undo.callback(os.close, memory)
+        live = snapshot.live_counter(memory)
+        ours, theirs = socket.socketpair()
+        undo.enter_context(ours)
+        files = {"--memory": memory, "--control": theirs.fileno()}
+        files |= dict(zip(("--vxlan", "--geneve"), (sock.fileno() for sock in place.sockets), strict=False))
+        options = [f"{name}={fd}" for name, fd in files.items()]
+        with theirs:
+            popen = subprocess.Popen(
+                [sys.executable, "-P", "-m", "replayer.shard", f"--number={place.number}", *options],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": _python_path()},
+                pass_fds=tuple(files.values()),
+                process_group=0,  # Ctrl-C is the supervisor's to answer
+            )
+        undo.enter_context(popen)
+        undo.callback(popen.kill)
+        ours.settimeout(SEND_TIMEOUT)
+        process = Process(popen, os.pidfd_open(popen.pid), ours, memory, live)
+        undo.pop_all()
+    return process
 
 
 def legacy(last: snapshot.Snapshot | None, live: int) -> Ledger:
@@ -211,16 +261,20 @@ def _read(place: Place, now: float) -> PlaceReading:
     last = None if place.process is None else snapshot.read(place.process.memory)
     if last is not None:
         add(total, from_dict(last.ledger))
-    since_tick = None if last is None else max(0.0, now - last.at)
     return PlaceReading(
         number=place.number,
         pid=None if place.process is None else place.process.popen.pid,
-        alive=since_tick is not None and since_tick < STALE,
-        since_tick=since_tick,
+        alive=_alive(last, now),
+        since_tick=None if last is None else max(0.0, now - last.at),
         generation=None if last is None else last.generation,
+        draining=last is not None and last.draining,
         trouble={} if last is None else last.trouble,
         ledger=total,
     )
+
+
+def _alive(last: snapshot.Snapshot | None, now: float) -> bool:
+    return last is not None and now - last.at < STALE
 
 
 def _send(place: Place, line: bytes) -> None:

@@ -49,7 +49,7 @@ COUNTERS = {
     "holes": ("holes", "Holes in flows that did not fill"),
     "resynchronised": ("resynchronised", "Flows that went on after a request of unknown length was broken"),
     "passed_over_flows": ("passed_over_flows", "Flows that are no requests to be replayed"),
-    "flows_opened": ("flows_opened", "Flows followed from their beginning"),
+    "flows_opened": ("flows_opened", "Flows taken up; those joined mid-stream are among them"),
     "flows_joined": ("flows_joined", "Flows joined mid-stream"),
     "flows_evicted": ("flows_evicted", "Flows that left the full table"),
     "tombstones_evicted": ("tombstones_evicted", "Closed flows forgotten early because too many were remembered"),
@@ -148,4 +148,4 @@ def _worker(reading: Reading) -> Iterator[Metric]:
     }
     for name, (text, value) in gauges.items():
         yield GaugeMetricFamily(f"replayer_{name}", text, value=value)
-    yield _counter("config_errors", "New versions of the settings that were refused", (), {(): reading.config_errors})
+    yield _counter("config_errors", "Settings that were refused or could not be read", (), {(): reading.config_errors})

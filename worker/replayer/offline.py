@@ -133,7 +133,7 @@ class _Stalled(Exception):
 
 
 class _Room:
-    """Keeps what waits for the destination under the pool's limits, so that it never drops for want of room."""
+    """Keeps what the pool holds under its limits, so that it never drops for want of room."""
 
     def __init__(self, pool: Pool, destination: Destination, part: DestinationLedger) -> None:
         self._pool = pool
@@ -141,17 +141,15 @@ class _Room:
         self._most = min(_MOST_WAITING, destination.queue)
         self._most_bytes = destination.queue_bytes
         self._patience = _LIVES * (destination.timeout + destination.connect_timeout)
-        self._bytes = 0  # since nothing waited: at least what waits now
         self._answered = 0
         self._answered_at = 0.0
 
     async def wait(self, outgoing: Outgoing) -> None:
-        """Wait until there is room for one more."""
+        """Wait until there is room for one more; there is for a request of any size when nothing is pending."""
         size = len(outgoing.head) + len(outgoing.body)
         self._answered = -1
-        while self._pool.pending and (self._pool.pending >= self._most or self._bytes + size > self._most_bytes):
+        while self._pool.pending and (self._pool.pending >= self._most or self._pool.held + size > self._most_bytes):
             await self._pause()
-        self._bytes = size + (self._bytes if self._pool.pending else 0)
 
     async def empty(self) -> None:
         """Wait until all is answered."""

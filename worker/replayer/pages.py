@@ -8,7 +8,7 @@ from http import HTTPStatus
 from replayer import __version__, metrics
 from replayer.endpoints import Answer, text
 from replayer.fleet import PlaceReading
-from replayer.ledger import Ledger, add, arrived, as_dict, imbalances
+from replayer.ledger import Ledger, add, arrived, as_dict, equations, imbalances
 from replayer.settings import Settings
 
 
@@ -63,6 +63,7 @@ def status(state: State, places: Sequence[PlaceReading]) -> Answer:
         "version": __version__,
         "balanced": not wrong,
         "imbalances": wrong,
+        "equations": equations(total),
         "arrived": arrived(total),
         "draining": state.draining,
         "settings_generation": state.generation,
@@ -80,6 +81,7 @@ def _place(place: PlaceReading) -> dict[str, object]:
         "number": place.number,
         "pid": place.pid,
         "alive": place.alive,
+        "draining": place.draining,
         "since_tick": place.since_tick,
         "settings_generation": place.generation,
         "trouble": place.trouble,

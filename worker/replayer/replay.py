@@ -6,13 +6,10 @@ Nothing here awaits a request: the loop calls a connection with the bytes that c
 Tasks exist only for opening connections and for name lookups.
 
 A destination that cannot be reached fails no request: requests wait for its return until they are dropped as `waited`,
-new ones as `queue_full`. An address that failed is probed again after BACKOFF_MOST seconds at most, so that requests
-flow within a second of its return.
+new ones as `queue_full`.
 """
 
 import asyncio
-import random
-import socket
 import ssl
 from bisect import bisect_left
 from collections import deque
@@ -21,35 +18,19 @@ from time import monotonic
 from typing import cast
 from urllib.parse import urlsplit
 
+from replayer.addresses import Address, Addresses
 from replayer.ledger import LATENCY_BOUNDS, DestinationLedger, Dropped, Failed
 from replayer.response import BadResponse, ResponseReader, ResponseTooLarge
 from replayer.rewrite import Outgoing
-from replayer.settings import Destination
+from replayer.settings import Destination, host_and_port
 
-OPENING_MOST = 16  # connections being opened to one address at a time
-PROBES_MOST = 8  # the same for an address that failed, while no other works
-BACKOFF_LEAST = 0.05
-BACKOFF_MOST = 0.5
-ADDRESSES_MOST = 64  # of one name
-LOOKUP_EVERY = 30.0
-LOOKUP_AGAIN = 1.0  # at least between two lookups, when one or a connection failed
-IDLE_MOST = 30.0  # below what servers and load balancers allow an idle connection
+IDLE_MOST = 30.0  # tidies up; the server may close an idle connection sooner
+# The same where that would lose the request, as it must not be sent twice: less than servers wait before they close an
+# idle connection, of which 5 s (Node, Apache) and 2 s (gunicorn) are the shortest usual defaults.
+IDLE_MOST_ONCE = 1.5
 COPY_MOST = 16 << 10  # bodies up to here are joined to their head, which is cheaper than a second write
 
 _STATUS_CLASSES = ("other", "other", "2xx", "3xx", "4xx", "5xx", "other", "other", "other", "other")
-
-
-class _Address:
-    """One address of the destination's name, and whether it works."""
-
-    __slots__ = ("connections", "failures", "host", "opening", "retry_at")
-
-    def __init__(self, host: str) -> None:
-        self.host = host
-        self.connections = 0  # all of them, also those being opened
-        self.opening = 0
-        self.failures = 0  # attempts in a row that failed or still may; 0 while it works
-        self.retry_at = 0.0
 
 
 class _Waiting:
@@ -68,14 +49,18 @@ class _Waiting:
 class _Connection(asyncio.Protocol):
     """One connection: being opened, idle, or with one request in flight."""
 
-    __slots__ = ("address", "outgoing", "pool", "reader", "retire", "retried", "since", "streamed", "transport", "used")
+    __slots__ = (
+        *("address", "outgoing", "pool", "reader", "retire", "retried"),
+        *("since", "size", "streamed", "transport", "used"),
+    )
 
-    def __init__(self, pool: "Pool", address: _Address, limit: int, now: float) -> None:
+    def __init__(self, pool: "Pool", address: Address, limit: int, now: float) -> None:
         self.pool = pool
         self.address = address
         self.transport: asyncio.Transport | None = None
         self.reader = ResponseReader(limit)
         self.outgoing: Outgoing | None = None
+        self.size = 0  # of the request in flight
         self.since = now  # when it began to open, to send or to be idle
         self.used = False  # an answer came over it
         self.retried = False  # the request in flight had a connection before
@@ -109,20 +94,21 @@ class _Connection(asyncio.Protocol):
 
 
 class Pool:
-    """Keep-alive connections to one destination. Needs a running loop; `now` is time.monotonic()."""
+    """Keep-alive connections to one destination. Needs a running loop; `now` is time.monotonic().
+
+    What waits and what is in flight together have at most `queue_bytes` bytes. A request that is larger by itself is
+    admitted while the pool holds no other, so that none is too large to ever be sent.
+    """
 
     def __init__(self, destination: Destination, ledger: DestinationLedger) -> None:
-        url = urlsplit(destination.url)
-        self.trouble = ""  # why the last connection or lookup failed; empty once one succeeded
+        self.held = 0  # bytes of the requests that wait or are in flight
         self._loop = asyncio.get_running_loop()
         self._ledger = ledger
         self._destination = destination
-        self._host = url.hostname or ""
-        self._port = url.port or (443 if url.scheme == "https" else 80)
+        self._host, self._port = host_and_port(destination.url)
         self._tls = _tls_context(destination)
 
         self._waiting: dict[_Waiting, None] = {}  # the queue, in the order of submission
-        self._waiting_bytes = 0
         self._ready: deque[_Waiting] = deque()  # those whose lane's turn it is
         # The lanes with a request ready or in flight, each with those that wait behind it.
         self._lanes: dict[bytes, deque[_Waiting] | None] = {}
@@ -130,33 +116,38 @@ class Pool:
         self._connections: set[_Connection] = set()
         self._opening: dict[_Connection, asyncio.Task[None]] = {}
         self._idle: dict[_Connection, None] = {}  # the last one in is the first one out
-        self._addresses: dict[str, _Address] = {}
-        self._lookup: asyncio.Task[None] | None = None
-        self._lookup_at = 0.0
-        self._looked_up = 0.0
+        self._connect_trouble = ""
         self._aborted = False
-        self._start_lookup(monotonic())
+        self._addresses = Addresses(self._host, self._port, ledger, self._resolved, monotonic())
 
     @property
     def pending(self) -> int:
         """Requests queued or in flight."""
         return len(self._waiting) + len(self._connections) - len(self._idle) - len(self._opening)
 
+    @property
+    def trouble(self) -> str:
+        """Why the last connection could not be opened, or else why the last lookup failed; empty once one succeeded."""
+        return self._connect_trouble or self._addresses.trouble
+
     def submit(self, outgoing: Outgoing, now: float) -> None:
         """Send the request, or queue it, or drop it if the queue is full."""
+        size = len(outgoing.head) + len(outgoing.body)
         lane = outgoing.lane
-        if self._idle and lane not in self._lanes:
+        if self.held and self.held + size > self._destination.queue_bytes:
+            self._ledger.dropped[Dropped.QUEUE_BYTES] += 1
+        elif self._idle and lane not in self._lanes and (outgoing.idempotent or self._fresh(now)):
+            self.held += size
             self._lanes[lane] = None
-            self._send(self._idle.popitem()[0], outgoing, now)
+            self._send(self._idle.popitem()[0], outgoing, size, now)
         else:
-            self._enqueue(outgoing, now)
+            self._enqueue(outgoing, size, now)
 
     def tick(self, now: float) -> None:
         """End what took too long, look the name up, try addresses that failed. To be called every 50 to 100 ms."""
         self._end_late(now)
         self._drop_late(now)
-        if self._lookup is None and now >= self._lookup_at and not self._aborted:
-            self._start_lookup(now)
+        self._addresses.tick(now)
         self._pump(now)
         self._probe(now)
 
@@ -180,20 +171,17 @@ class Pool:
                 self._failed(connection, connection.outgoing, Failed.DRAIN)
             else:
                 self._close(connection)
-        if self._lookup is not None:
-            self._lookup.cancel()
+        self._addresses.close()
 
     # Requests: queued, sent, answered.
 
-    def _enqueue(self, outgoing: Outgoing, now: float) -> None:
-        size = len(outgoing.head) + len(outgoing.body)
+    def _enqueue(self, outgoing: Outgoing, size: int, now: float) -> None:
         if self._aborted:
             self._ledger.dropped[Dropped.DRAIN] += 1
         elif len(self._waiting) >= self._destination.queue:
             self._ledger.dropped[Dropped.QUEUE_FULL] += 1
-        elif self._waiting_bytes + size > self._destination.queue_bytes:
-            self._ledger.dropped[Dropped.QUEUE_BYTES] += 1
         else:
+            self.held += size
             waiting = _Waiting(outgoing, now, size)
             self._note_waiting(waiting)
             self._line_up(waiting, outgoing.lane, now)
@@ -216,13 +204,11 @@ class Pool:
 
     def _note_waiting(self, waiting: _Waiting) -> None:
         self._waiting[waiting] = None
-        self._waiting_bytes += waiting.size
         self._ledger.queued += 1
 
     def _forget_waiting(self, waiting: _Waiting) -> None:
         waiting.outgoing = None
         del self._waiting[waiting]
-        self._waiting_bytes -= waiting.size
         self._ledger.queued -= 1
 
     def _pump(self, now: float) -> None:
@@ -232,17 +218,30 @@ class Pool:
             waiting = ready[0]
             outgoing = waiting.outgoing
             if outgoing is not None:
-                if not idle:
+                if not idle or not (outgoing.idempotent or self._fresh(now)):
                     self._open(now)
                     return
                 self._forget_waiting(waiting)
                 connection = idle.popitem()[0]
-                self._send(connection, outgoing, now)
+                self._send(connection, outgoing, waiting.size, now)
                 connection.retried = waiting.retried
             ready.popleft()
 
-    def _send(self, connection: _Connection, outgoing: Outgoing, now: float) -> None:
+    def _fresh(self, now: float) -> bool:
+        """Whether the idle connection whose turn it is can be trusted with a request that must not be sent twice.
+
+        If not, neither can the others, which are idle for longer: nothing was answered in all that time. They are
+        closed to make room for new ones.
+        """
+        if next(reversed(self._idle)).since > now - IDLE_MOST_ONCE:
+            return True
+        for connection in list(self._idle):
+            self._close(connection)
+        return False
+
+    def _send(self, connection: _Connection, outgoing: Outgoing, size: int, now: float) -> None:
         connection.outgoing = outgoing
+        connection.size = size
         connection.since = now
         connection.retried = False
         self._ledger.in_flight += 1
@@ -268,10 +267,8 @@ class Pool:
         ledger.latency_seconds += seconds
         connection.outgoing = None
         connection.used = True
-        followers = self._lanes.pop(outgoing.lane)
-        if followers:
-            self._lanes[outgoing.lane] = followers
-            self._make_ready(followers.popleft())
+        self.held -= connection.size
+        self._next_of(outgoing.lane)
         if connection.retire or not connection.reader.reusable or (connection.streamed and _unsent(connection)):
             self._close(connection)
         else:
@@ -285,6 +282,7 @@ class Pool:
         self._ledger.in_flight -= 1
         self._ledger.failed[reason] += 1
         connection.outgoing = None
+        self.held -= connection.size
         self._close(connection)
         self._next_of(outgoing.lane)
         self._pump(monotonic())
@@ -301,7 +299,7 @@ class Pool:
         self._close(connection)
         self._ledger.in_flight -= 1
         self._ledger.retried += 1
-        waiting = _Waiting(outgoing, monotonic(), len(outgoing.head) + len(outgoing.body))
+        waiting = _Waiting(outgoing, monotonic(), connection.size)
         waiting.ready = waiting.retried = True
         self._note_waiting(waiting)
         self._ready.appendleft(waiting)
@@ -318,6 +316,7 @@ class Pool:
         outgoing = waiting.outgoing
         assert outgoing is not None
         self._forget_waiting(waiting)
+        self.held -= waiting.size
         self._ledger.dropped[reason] += 1
         if waiting.ready:
             self._next_of(outgoing.lane)
@@ -333,28 +332,23 @@ class Pool:
         room = self._destination.connections - len(self._connections)
         if room <= 0:
             return
-        working = [address for address in self._addresses.values() if not address.failures]
-        lacking = len(self._ready) - sum(address.opening for address in working)
+        lacking = len(self._ready) - sum(address.opening for address in self._addresses.working())
         for _ in range(min(room, lacking)):
-            free = [address for address in working if address.opening < OPENING_MOST]
-            if not free:
+            address = self._addresses.least_used()
+            if address is None:
                 return
-            self._connect(min(free, key=lambda address: address.connections), now)
+            self._connect(address, now)
 
     def _probe(self, now: float) -> None:
         """Try addresses that failed, while requests wait or other addresses are in use."""
         if not self._ready and len(self._connections) == len(self._opening):
             return
-        failing = [address for address in self._addresses.values() if address.failures]
-        probes = PROBES_MOST if len(failing) == len(self._addresses) else 1
-        for address in failing:
-            room = len(self._connections) < self._destination.connections
-            if room and address.opening < probes and now >= address.retry_at:
+        for address in self._addresses.due(now):
+            if len(self._connections) < self._destination.connections:
                 self._connect(address, now)
-                address.failures += 1
-                address.retry_at = now + _backoff(address)
+                self._addresses.probed(address, now)
 
-    def _connect(self, address: _Address, now: float) -> None:
+    def _connect(self, address: Address, now: float) -> None:
         connection = _Connection(self, address, self._destination.response_limit, now)
         self._connections.add(connection)
         address.connections += 1
@@ -380,16 +374,17 @@ class Pool:
             return
         address = connection.address
         address.opening -= 1
-        returned, address.failures = address.failures > 0, 0
-        self.trouble = ""
+        returned = self._addresses.succeeded(address)
+        self._connect_trouble = ""
         self._ledger.connections += 1
+        connection.since = now = monotonic()
         if connection.retire:
             self._close(connection)
         else:
             self._idle[connection] = None
         if returned:
             self._share_out()
-        self._pump(monotonic())
+        self._pump(now)
 
     def _unreachable(self, connection: _Connection, trouble: str) -> None:
         if connection not in self._opening:
@@ -397,14 +392,9 @@ class Pool:
         now = monotonic()
         address = connection.address
         self._close(connection)
-        self.trouble = f"{address.host} port {self._port}: {trouble}"
+        self._connect_trouble = f"{address.host} port {self._port}: {trouble}"
         self._ledger.connect_failed += 1
-        news = not address.failures
-        if news:
-            address.failures = 1
-            address.retry_at = now + _backoff(address)
-        if news or all(entry.failures for entry in self._addresses.values()):
-            self._lookup_at = min(self._lookup_at, self._looked_up + LOOKUP_AGAIN)
+        self._addresses.failed(address, now)
         self._pump(now)
 
     def _ended(self, connection: _Connection, *, clean: bool) -> None:
@@ -453,38 +443,16 @@ class Pool:
 
     # The destination's addresses.
 
-    def _start_lookup(self, now: float) -> None:
-        self._looked_up = now
-        self._lookup_at = now + LOOKUP_EVERY
-        self._lookup = self._loop.create_task(self._look_up())
-
-    async def _look_up(self) -> None:
-        try:
-            entries = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:  # UnicodeError: a name that DNS cannot express
-            self._ledger.resolve_failed += 1
-            self._lookup_at = self._looked_up + LOOKUP_AGAIN
-            self.trouble = f"{self._host}: {error}"
-        else:
-            hosts = [str(entry[4][0]) for entry in entries[:ADDRESSES_MOST]]
-            random.shuffle(hosts)  # or every shard would begin with the same one
-            self._resolved(hosts)
-        finally:
-            self._lookup = None
-
-    def _resolved(self, hosts: list[str]) -> None:
-        """Go over to these addresses; connections to others are retired."""
-        known = self._addresses
-        self._addresses = {host: known.get(host) or _Address(host) for host in hosts}
-        kept = set(self._addresses.values())
-        self._retire([connection for connection in self._connections if connection.address not in kept])
-        if self._addresses.keys() - known.keys():
+    def _resolved(self, arrived: bool) -> None:
+        """Go over to the addresses of a lookup; connections to others are retired."""
+        self._retire([connection for connection in self._connections if connection.address not in self._addresses])
+        if arrived:
             self._share_out()
         self._pump(monotonic())
 
     def _share_out(self) -> None:
         """An address came, or came back: retire the connections to others above a fair share."""
-        working = [address for address in self._addresses.values() if not address.failures]
+        working = self._addresses.working()
         share = -(-len(self._connections) // max(len(working), 1))
         for address in working:
             self._retire([connection for connection in self._connections if connection.address is address][share:])
@@ -504,7 +472,3 @@ def _tls_context(destination: Destination) -> ssl.SSLContext | None:
 def _unsent(connection: _Connection) -> bool:
     """Whether part of the request still waits to be written."""
     return connection.transport is not None and connection.transport.get_write_buffer_size() > 0
-
-
-def _backoff(address: _Address) -> float:
-    return min(BACKOFF_MOST, BACKOFF_LEAST * 2.0 ** min(address.failures, 10))

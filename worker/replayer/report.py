@@ -8,13 +8,17 @@ _WIDTH = 44  # of a line's words; its number follows
 _DIGITS = 15
 
 
-def accounting(ledger: Ledger) -> str:
-    """The ledger in plain text; the last line says whether it balances."""
+def accounting(ledger: Ledger, trouble: Mapping[str, str] | None = None) -> str:
+    """The ledger in plain text, with each destination's last trouble; the last line says whether it balances."""
     lines = [
         *_datagrams(ledger),
         *_bytes(ledger),
         *_requests(ledger),
-        *(line for name, part in ledger.destinations.items() for line in _destination(name, part)),
+        *(
+            line
+            for name, part in ledger.destinations.items()
+            for line in _destination(name, part, (trouble or {}).get(name, ""))
+        ),
         "",
         *_verdict(ledger),
     ]
@@ -66,7 +70,7 @@ def _requests(ledger: Ledger) -> list[str]:
     ]
 
 
-def _destination(name: str, part: DestinationLedger) -> list[str]:
+def _destination(name: str, part: DestinationLedger, trouble: str) -> list[str]:
     notes = {
         "decided singly for want of the key header": part.unkeyed,
         "sent again on another connection": part.retried,
@@ -89,6 +93,7 @@ def _destination(name: str, part: DestinationLedger) -> list[str]:
         _term("+", "queued", part.queued),
         _term("+", "in flight", part.in_flight),
         *(_term(" ", text, count) for text, count in (answers | notes).items() if count),
+        *([f"    last trouble: {trouble}"] if trouble else []),
     ]
 
 

@@ -1,6 +1,6 @@
 """The worker's settings: what they are, their defaults, and the clear error for each that is wrong.
 
-`parse` turns a document (YAML text) into `Settings`; where it comes from is `configuration`'s business.
+`read_yaml` reads a document, `validate` makes `Settings` of it; where it comes from is `configuration`'s business.
 Sizes are bytes (a number, or text such as `64MiB`), times are seconds, percentages are 0 to 100.
 """
 
@@ -25,10 +25,25 @@ from pydantic import (
 
 _UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+#: Settings that sockets are opened with: they cannot change in a running worker.
+FIXED = ("listen", "vxlan_port", "geneve_port", "shards", "health_address", "admin_address", "receive_buffer")
+#: Fields that say where a request goes or ends; no destination can do without them.
+_FRAMING = frozenset(("host", "content-length", "transfer-encoding"))
+#: Fields that the worker sets itself or leaves out (RFC 9110 §7.6.1): none of them can be the mark.
+_NO_MARK = _FRAMING | frozenset(
+    "connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer upgrade expect".split()
+)
+_METHODS = frozenset("GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT".split())
 
 
 class SettingsError(Exception):
     """Settings that cannot be used; the text is one line that names the setting and the remedy."""
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool):  # also YAML's yes, no, on and off; pydantic takes them for 1 and 0
+        raise ValueError("write a number")
+    return value
 
 
 def _bytes(value: object) -> object:
@@ -37,12 +52,30 @@ def _bytes(value: object) -> object:
         if match is None or match[2].upper() not in _UNITS:
             raise ValueError("write a number of bytes, or one with KiB, MiB or GiB")
         return int(match[1]) * _UNITS[match[2].upper()]
-    return value
+    return _number(value)
+
+
+def _optional(value: object) -> object:
+    """None for what says so; `off` without quotes is False in YAML."""
+    return None if value is False or (isinstance(value, str) and value.lower() in ("none", "off")) else value
 
 
 def _token(value: str) -> str:
     if _TOKEN.fullmatch(value) is None:
         raise ValueError("write one HTTP token (letters, digits and !#$%&'*+-.^_`|~)")
+    return value
+
+
+def _method(value: str) -> str:
+    if value not in _METHODS and value.upper() in _METHODS:
+        raise ValueError(f"methods are case-sensitive: write {value.upper()}")
+    return value
+
+
+def _mark(value: str) -> str:
+    name = value.lower()
+    if name in _NO_MARK or name.startswith("x-forwarded-"):
+        raise ValueError("this field has a meaning of its own: write a name that is free, such as X-Traffic-Replay")
     return value
 
 
@@ -77,14 +110,23 @@ def split_address(value: str) -> tuple[str, int]:
     return parts.hostname, parts.port
 
 
+def host_and_port(url: str) -> tuple[str, int]:
+    """Where a destination listens."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+_NUMBER = BeforeValidator(_number)
+
 type Size = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
-type Port = Annotated[int, Field(ge=1, le=65535)]
-type Seconds = Annotated[float, Field(gt=0, le=86_400)]
+type Port = Annotated[int, _NUMBER, Field(ge=1, le=65535)]
+type Seconds = Annotated[float, _NUMBER, Field(gt=0, le=86_400)]
 type Token = Annotated[str, AfterValidator(_token)]
+type Method = Annotated[str, AfterValidator(_token), AfterValidator(_method)]
 type Ip = Annotated[str, AfterValidator(_ip)]
 type Address = Annotated[str, BeforeValidator(_address)]
 type Shards = Annotated[Literal["auto"] | int, BeforeValidator(_shards)]
-type Vni = Annotated[int, Field(ge=0, lt=1 << 24)]
+type Vni = Annotated[int, _NUMBER, Field(ge=0, lt=1 << 24)]
 
 
 class _Model(BaseModel):
@@ -97,22 +139,26 @@ class Destination(_Model):
     url: str = Field(
         description="entry point of the test environment: http:// or https://, with an optional path prefix"
     )
-    percentage: Annotated[float, Field(ge=0, le=100)] = Field(
+    percentage: Annotated[float, _NUMBER, Field(ge=0, le=100)] = Field(
         100, description="share of the requests to replay, 0 to 100"
     )
     percentage_by: Literal["none", "header", "remoteaddr"] = Field(
         "none", description="what the share is taken of: single requests, values of a header, or client addresses"
     )
     percentage_by_header: Token | None = Field(None, description="the header for `percentage_by: header`")
-    methods: tuple[Token, ...] = Field((), description="methods to replay; none named = all")
+    methods: tuple[Method, ...] = Field((), description="methods to replay, in capitals; all unless named")
     drop_headers: tuple[Token, ...] = Field((), description="headers to leave out, such as Cookie or Authorization")
     keep_host_header: bool = Field(False, description="send production's Host instead of the destination's")
     tls_verify: bool = Field(True, description="verify the certificate of an https destination")
-    connections: Annotated[int, Field(ge=1, le=10_000)] = Field(64, description="connections at most, per shard")
+    connections: Annotated[int, _NUMBER, Field(ge=1, le=10_000)] = Field(
+        64, description="connections at most, per shard"
+    )
     connect_timeout: Seconds = Field(3.0, description="for one connection, TLS included")
     timeout: Seconds = Field(10.0, description="from sending a request to the end of its answer")
-    queue: Annotated[int, Field(ge=1, le=10_000_000)] = Field(10_000, description="requests that may wait, per shard")
-    queue_bytes: Size = Field(64 << 20, description="bytes that may wait, per shard")
+    queue: Annotated[int, _NUMBER, Field(ge=1, le=10_000_000)] = Field(
+        10_000, description="requests that may wait, per shard"
+    )
+    queue_bytes: Size = Field(64 << 20, description="bytes that may wait or be in flight, per shard")
     queue_timeout: Seconds = Field(10.0, description="a request that waited longer is dropped")
     response_limit: Size = Field(64 << 20, description="bytes of an answer that are read at most")
 
@@ -120,7 +166,7 @@ class Destination(_Model):
     @classmethod
     def _framing_kept(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
-            if name.lower() in ("host", "content-length", "transfer-encoding"):
+            if name.lower() in _FRAMING:
                 raise ValueError(f"{name} says where a request goes or ends and cannot be dropped: leave it out here")
         return value
 
@@ -134,7 +180,7 @@ class Destination(_Model):
             usable = False
         if not usable or re.search(r"[^\x21-\x7e]", value):
             raise ValueError("write an address such as http://test.example.com or https://test.example.com:8443/prefix")
-        if parts.username or parts.query or parts.fragment:
+        if "@" in parts.netloc or parts.query or parts.fragment:
             raise ValueError("write it without user name, query or fragment")
         return value
 
@@ -148,8 +194,12 @@ class Destination(_Model):
 class Caps(_Model):
     """The named limits, each per shard; reaching one is counted."""
 
-    flows: Annotated[int, Field(ge=1)] = Field(100_000, description="flows followed; the least recently used leaves")
-    tombstones: Annotated[int, Field(ge=0)] = Field(100_000, description="closed flows remembered for late copies")
+    flows: Annotated[int, _NUMBER, Field(ge=1)] = Field(
+        100_000, description="flows followed; the least recently used leaves"
+    )
+    tombstones: Annotated[int, _NUMBER, Field(ge=0)] = Field(
+        100_000, description="closed flows remembered for late copies"
+    )
     tombstone_timeout: Seconds = Field(30.0, description="how long they are remembered")
     head: Size = Field(64 << 10, description="bytes of a request head, and of trailers")
     body: Size = Field(10 << 20, description="bytes of a request body")
@@ -166,8 +216,10 @@ class Settings(_Model):
 
     listen: Ip = Field("0.0.0.0", description="address that mirrored packets are received on")
     vxlan_port: Port = Field(4789, description="UDP port of VXLAN")
-    geneve_port: Port | None = Field(None, description="UDP port of GENEVE (6081); none = off")
-    vnis: tuple[Vni, ...] = Field((), description="VNIs to accept; none named = all")
+    geneve_port: Annotated[Port | None, BeforeValidator(_optional)] = Field(
+        None, description="UDP port of GENEVE (6081); none = off"
+    )
+    vnis: tuple[Vni, ...] = Field((), description="VNIs to accept; all unless named")
     http_ports: tuple[Port, ...] = Field((80,), description="production's HTTP ports; an empty list = any port")
     shards: Shards = Field("auto", description="worker processes; auto = cores")
     destinations: tuple[Destination, ...] = Field((), description="the test environments")
@@ -178,14 +230,14 @@ class Settings(_Model):
     selection_key: str = Field(
         "vpc-traffic-replay", min_length=1, max_length=64, description="key of the selection's hash"
     )
-    mark_header: Token = Field(
+    mark_header: Annotated[Token, AfterValidator(_mark)] = Field(
         "X-Traffic-Replay", description="header that marks a replayed request; one that bears it is passed over"
     )
     caps: Caps = Field(default_factory=Caps)
     health_address: Address = Field("0.0.0.0:8080", description="where /healthz is served")
     admin_address: Address = Field("127.0.0.1:8081", description="where /metrics and /status are served")
     receive_buffer: Size = Field(64 << 20, description="socket buffer wished for, per socket")
-    drain_timeout: Annotated[float, Field(ge=0, le=3600)] = Field(
+    drain_timeout: Annotated[float, _NUMBER, Field(ge=0, le=3600)] = Field(
         10.0, description="how long SIGTERM waits for answers"
     )
     poll_interval: Seconds = Field(30.0, description="how often an SSM parameter is looked at, with jitter")
@@ -197,11 +249,6 @@ class Settings(_Model):
         if len(set(urls)) != len(urls):
             raise ValueError("each url may stand once: merge the entries of the same destination")
         return value
-
-
-def parse(text: str, source: str = "settings") -> Settings:
-    """The settings that a YAML document holds. Raises SettingsError with the first fault's place and remedy."""
-    return validate(read_yaml(text, source), source)
 
 
 def read_yaml(text: str, source: str) -> dict[str, Any]:
@@ -270,7 +317,7 @@ _REMEDIES = {
 def _fault(fault: Any) -> str:
     kind, value = fault["type"], fault["input"]
     if kind in ("extra_forbidden", "invalid_key"):
-        return f"there is no such setting; {_similar(str(fault['loc'][-1]))}"
+        return f"there is no such setting{_similar(fault['loc'])}"
     if kind == "missing":
         return "this setting is required"
     if value is None:
@@ -286,7 +333,14 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:56]} ..."
 
 
-def _similar(name: str) -> str:
-    known = [*Settings.model_fields, *Caps.model_fields, *Destination.model_fields]
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]}?" if near else "`replayer run --help` lists them"
+def _similar(location: tuple[int | str, ...]) -> str:
+    """What a setting that does not exist at its place may be meant to be."""
+    name, here = str(location[-1]), "" if len(location) == 1 else f" under {location[0]}"
+    models: dict[str, type[BaseModel]] = {"": Settings, " under caps": Caps, " under destinations": Destination}
+    places = {field: place for place, model in models.items() for field in model.model_fields}
+    if name in places:
+        return f" here; {name} belongs{places[name] or ' at the top level'}"
+    near = difflib.get_close_matches(name, places, n=1)
+    if not near:
+        return "; `replayer run --help` lists them"
+    return f"; did you mean {near[0]}{'' if places[near[0]] == here else places[near[0]] or ' at the top level'}?"

@@ -26,7 +26,7 @@ from typing import Any
 
 import uvloop
 
-from replayer import snapshot
+from replayer import LOG_FORMAT, snapshot
 from replayer.head import Request
 from replayer.ledger import Ledger, as_dict
 from replayer.pipeline import Pipeline, Route
@@ -34,7 +34,6 @@ from replayer.replay import Pool
 from replayer.rewrite import Outgoing
 from replayer.settings import Settings
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 TICK = 0.05
 BATCH = 128  # datagrams per wake-up at most: the pools and the timer get their turn
 LARGEST = 65_536  # no UDP payload is longer, so none is cut
@@ -157,7 +156,6 @@ class Shard:
             self._drain(now, self._drain_until)
         self._snapshots.write(
             snapshot.Snapshot(
-                pid=os.getpid(),
                 at=now,
                 generation=self._generation,
                 draining=self._drain_until is not None,

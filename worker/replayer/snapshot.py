@@ -25,10 +25,9 @@ _TRIES = 100
 class Snapshot:
     """What a shard says of itself."""
 
-    pid: int
     at: float  # CLOCK_MONOTONIC: when the receive loop's timer last ran
     generation: int  # of the settings in force
-    draining: bool
+    draining: bool  # it has heard that it is to end
     trouble: dict[str, str]  # destination → why it could not be reached last
     ledger: dict[str, Any]  # ledger.as_dict
 

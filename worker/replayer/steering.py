@@ -221,11 +221,7 @@ def _open(address: str, receive_buffer: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    wish = min(receive_buffer, _BUFFER_LIMIT)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, wish)
-    except PermissionError:  # without CAP_NET_ADMIN the kernel gives as much as net.core.rmem_max allows
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wish)
+    wish_buffer(sock, receive_buffer)
     return sock
 
 
@@ -242,6 +238,15 @@ def _set_filter(sock: socket.socket, option: int, program: Sequence[Instruction]
     code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
     memory = ctypes.create_string_buffer(code, len(code))
     sock.setsockopt(socket.SOL_SOCKET, option, bytes(_Program(len(program), ctypes.addressof(memory))))
+
+
+def wish_buffer(sock: socket.socket, size: int) -> None:
+    """Ask the kernel for a receive buffer; `effective_buffer` says what it granted."""
+    wish = min(size, _BUFFER_LIMIT)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, wish)
+    except PermissionError:  # without CAP_NET_ADMIN the kernel gives as much as net.core.rmem_max allows
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wish)
 
 
 def effective_buffer(sock: socket.socket) -> int:

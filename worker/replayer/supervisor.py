@@ -19,17 +19,15 @@ from os import sched_getaffinity
 from queue import Empty, SimpleQueue
 from time import monotonic
 
-from replayer import __version__, pages, steering
-from replayer.configuration import Source
+from replayer import LOG_FORMAT, __version__, pages, steering
+from replayer.configuration import Source, Unreadable
 from replayer.endpoints import Answer, Endpoints
 from replayer.fleet import CrashLoop, Fleet, PlaceReading
 from replayer.pages import State, totals
 from replayer.report import accounting
-from replayer.settings import Settings, SettingsError, split_address
+from replayer.settings import FIXED, Settings, SettingsError, split_address
+from replayer.trouble import Watch
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
-#: Settings that sockets were opened with: they cannot change in a running worker.
-FIXED = ("listen", "vxlan_port", "geneve_port", "shards", "health_address", "admin_address", "receive_buffer")
 GRACE = 5.0  # beyond drain_timeout, for a shard to start or to end
 LOOK = 1.0  # the main thread wakes at least so often: the kernel's drop counters are read then
 JITTER = 0.2
@@ -87,6 +85,7 @@ class Supervisor:
         self._wake = _Wake()
         self._looker = _Looker(source, self._wake, settings.poll_interval)
         self._bound = {"health": "", "admin": ""}
+        self._watch = Watch()
 
     def serve_pages(self, endpoints: Endpoints) -> None:
         """Bind the health and admin addresses. Raises SettingsError."""
@@ -110,15 +109,15 @@ class Supervisor:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         with self._wake:
             self._say_hello()
-            self._fleet.adopt(self._state.settings, self._state.generation)
-            self._looker.start()
             try:
+                self._fleet.adopt(self._state.settings, self._state.generation, monotonic())
+                self._looker.start()
                 code = self._serve()
             except CrashLoop as loop:
                 log.critical("%s", loop)
                 code = 1
             code = self._drain() or code
-        print(accounting(totals(self._fleet.read())), flush=True)
+        print(accounting(totals(self._fleet.read()), self._watch.last), flush=True)
         return code
 
     def _say_hello(self) -> None:
@@ -149,33 +148,46 @@ class Supervisor:
             if signal.SIGHUP in signals:
                 self._looker.look()
             now = monotonic()
+            self._fleet.end_hung(now)
             self._fleet.reap(now)
             self._fleet.restart(now)
             for found in self._looker.found():
-                self._consider(found)
-            self._fleet.read()
+                self._consider(found, now)
+            self._tell_of_trouble(now)
+
+    def _tell_of_trouble(self, now: float) -> None:
+        """Log what began and what ended at the destinations. Reads the fleet, which wants to be read often."""
+        troubles = {url: trouble for place in self._fleet.read() for url, trouble in place.trouble.items()}
+        for url, trouble in self._watch.look([entry.url for entry in self._state.settings.destinations], troubles, now):
+            if trouble:
+                log.warning("trouble with %s: %s", url, trouble)
+            else:
+                log.info("trouble with %s has ended", url)
 
     def _wait(self, until: float | None) -> set[signal.Signals]:
         """The signals that have come; returns too when a shard ends, when new settings came, and from time to time."""
         timeout = LOOK if until is None else min(LOOK, max(0.0, until - monotonic()))
         return self._wake.wait(self._fleet.exits(), timeout)
 
-    def _consider(self, found: Settings | SettingsError) -> None:
-        """Put new settings into force, or count and log once why the old ones stay."""
+    def _consider(self, found: Settings | SettingsError, now: float) -> None:
+        """Put new settings into force, or count and log why the old ones stay."""
         state = self._state
         fault = str(found) if isinstance(found, SettingsError) else _fixed_changes(state.settings, found)
+        if isinstance(found, Unreadable) and fault == state.config_error:
+            return  # told already, and nothing has changed since
         if isinstance(found, SettingsError) or fault is not None:
-            if fault != state.config_error:
-                log.error("settings refused, those in force stay: %s", fault)
-                self._state = replace(state, config_errors=state.config_errors + 1, config_error=fault)
+            log.error("settings refused, those in force stay: %s", fault)
+            self._state = replace(state, config_errors=state.config_errors + 1, config_error=fault)
             return
         self._state = replace(state, config_error=None)
         if found == state.settings:
+            if state.config_error is not None:
+                log.info("settings are good again: they are those in force")
             return
         generation = state.generation + 1
         self._state = replace(self._state, settings=found, generation=generation)
         self._looker.interval = found.poll_interval
-        self._fleet.adopt(found, generation)
+        self._fleet.adopt(found, generation, now)
         urls = ", ".join(entry.url for entry in found.destinations)
         log.info("settings changed, version %d: replays to %s", generation, urls)
 
@@ -190,7 +202,10 @@ class Supervisor:
             if stop := self._wait(deadline) & _STOP:
                 code = 128 + stop.pop()
                 break
-            self._fleet.reap(monotonic(), draining=True)
+            now = monotonic()
+            self._tell_of_trouble(now)
+            self._fleet.end_hung(now)
+            self._fleet.reap(now, draining=True)
         self._fleet.kill()
         self._fleet.reap(monotonic(), draining=True)
         if late := totals(self._fleet.read()).socket_drops - drops:
@@ -270,8 +285,8 @@ class _Looker:
             return self._source.poll()
         except SettingsError as error:
             return error
-        except Exception as error:  # noqa: BLE001 - the thread's top: counted as a refused version; the next look may do
-            return SettingsError(f"{self._source.place}: {type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001 - the thread's top: counted, told once; the next look may do
+            return Unreadable(f"{self._source.place}: {type(error).__name__}: {error}")
 
 
 def _fixed_changes(old: Settings, new: Settings) -> str | None:

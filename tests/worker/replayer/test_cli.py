@@ -12,7 +12,7 @@ import pytest
 import replayer
 from replayer.cli import main
 from replayer.configuration import Source
-from replayer.settings import Caps, Destination, Settings
+from replayer.settings import FIXED, Caps, Destination, Settings
 
 CAPTURES = Path(__file__).parents[2] / "captures"
 COMMANDS = ("run", "extract", "replay", "check")
@@ -162,6 +162,21 @@ def test_flags_win_over_the_file(sources: list[Source], tmp_path: Path) -> None:
     assert settings.destinations == (Destination(url="http://a"),)
 
 
+def test_the_word_that_empties_a_list_is_the_one_for_what_that_means(sources: list[Source], tmp_path: Path) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text("destinations: [{url: http://a, methods: [GET], drop_headers: [Cookie]}]")
+    empty = loaded(sources, "--config", str(path), "--methods", "all", "--drop-headers", "none", "--http-ports", "any")
+    assert (empty.destinations[0].methods, empty.destinations[0].drop_headers, empty.http_ports) == ((), (), ())
+    named = loaded(sources, "--config", str(path), "--methods", "none", "--drop-headers", "all")
+    assert (named.destinations[0].methods, named.destinations[0].drop_headers) == (("none",), ("all",))
+
+
+def test_help_tells_what_a_running_worker_cannot_change(capsys: pytest.CaptureFixture[str]) -> None:
+    text = " ".join(shown(capsys, "run", "--help").split())
+    _, _, rest = text.partition("A running worker cannot change ")
+    assert all(name in rest.partition(":")[0] for name in FIXED)
+
+
 def test_the_exit_code_is_the_supervisors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("replayer.supervisor.run", lambda source: 7)
     assert main(["run", "--destination", "http://a"]) == 7
@@ -183,6 +198,11 @@ def test_the_exit_code_is_the_supervisors(monkeypatch: pytest.MonkeyPatch) -> No
             "replayer: --shards: 'x': write auto, or a number from 1 to 256",
         ),
         (["check", "--destination", "http://a", "--vnis", "1,x"], "replayer: --vnis: 'x': write a whole number"),
+        (["check", "--destination", "http://a", "--vnis", "none"], "replayer: --vnis: 'none': write a whole number"),
+        (
+            ["check", "--destination", "http://a", "--methods", "get"],
+            "replayer: --methods: 'get': methods are case-sensitive: write GET",
+        ),
         (["check", "--destination", "http://a", "--percentage", "x"], "replayer: --percentage: 'x': write a number"),
         (
             ["check", "--config", "none.yaml"],

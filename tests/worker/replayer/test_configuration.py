@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from replayer.configuration import Flags, Source, merge
+from replayer.configuration import Flags, Source, Unreadable, merge
 from replayer.settings import Settings, SettingsError
 
 ONE = "destinations: [{url: http://test.example.com}]\n"
@@ -116,6 +116,43 @@ def test_a_bad_new_version_is_told_once_and_a_good_one_follows(tmp_path: Path) -
     assert source.poll() is None
     path.write_text(ONE)
     assert isinstance(source.poll(), Settings)
+
+
+def test_two_bad_versions_with_the_same_fault_are_two(tmp_path: Path) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text(ONE)
+    source = Source(str(path))
+    source.load()
+    for comment in ("# one\n", "# two\n"):
+        path.write_text(f"{comment}vxlan_port: x")
+        with pytest.raises(SettingsError, match="vxlan_port: 'x'") as raised:
+            source.poll()
+        assert not isinstance(raised.value, Unreadable)
+        assert source.poll() is None
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_what_comes_back_after_it_could_not_be_read_is_new(tmp_path: Path, bad: bool) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text(ONE)
+    source = Source(str(path))
+    source.load()
+    if bad:
+        path.write_text("vxlan_port: x")
+        with pytest.raises(SettingsError):
+            source.poll()
+    for _ in range(2):
+        path.rename(tmp_path / "away")
+        for _ in range(2):
+            with pytest.raises(Unreadable, match="No such file"):
+                source.poll()
+        (tmp_path / "away").rename(path)
+        if bad:
+            with pytest.raises(SettingsError, match="vxlan_port: 'x'"):
+                source.poll()
+        else:
+            assert isinstance(source.poll(), Settings)
+        assert source.poll() is None
 
 
 def test_flags_stay_over_every_version(tmp_path: Path) -> None:
@@ -244,6 +281,19 @@ def test_a_parameter_is_read_decrypted_and_polled(ssm: FakeSsm) -> None:
     changed = source.poll()
     assert changed is not None
     assert changed.vxlan_port == 7
+
+
+def test_a_throttled_look_is_over_with_the_next_good_one(ssm: FakeSsm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    ssm.values["p"] = ONE
+    source = Source("ssm:p")
+    source.load()
+    ssm.error = (400, "ThrottlingException", "Rate exceeded")
+    with pytest.raises(Unreadable, match="ThrottlingException: Rate exceeded: raise poll_interval"):
+        source.poll()
+    ssm.error = None
+    assert isinstance(source.poll(), Settings)
+    assert source.poll() is None
 
 
 def test_aws_region_wins_over_the_default_region(ssm: FakeSsm, monkeypatch: pytest.MonkeyPatch) -> None:

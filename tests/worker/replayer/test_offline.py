@@ -181,6 +181,20 @@ def test_bytes_that_wait_stay_under_the_limit(tmp_path: Path) -> None:
     assert (code, len(server.seen)) == (0, 20), err
 
 
+def test_requests_larger_than_the_queue_arrive_all(tmp_path: Path) -> None:
+    frames = []
+    for number in range(6):  # clients of their own, so that connections could serve them at the same time
+        connection = Conversation(vni=None, client_port=1000 + number)
+        frames += [connection.syn(), *connection.full(post(f"/{number}", b"x" * 5000))]
+    path = write(tmp_path / "a.pcap", [(1000.0, frame) for frame in frames])
+    server = Server(delay=0.01)
+    with serving(server) as url:
+        code, err = run(path, "--to", url, "--speed", "max", "--queue-bytes", "4KiB")
+    assert code == 0, err
+    assert sorted(server.targets) == [f"/{number}" for number in range(6)]
+    assert {len(body) for _, _, body in server.seen} == {5000}
+
+
 def test_selection_and_rewriting_are_flags(tmp_path: Path) -> None:
     server = Server()
     with serving(server) as url:

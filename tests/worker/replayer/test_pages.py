@@ -7,7 +7,7 @@ import pytest
 
 from replayer import pages
 from replayer.fleet import PlaceReading
-from replayer.ledger import Ledger
+from replayer.ledger import Ledger, equations
 from replayer.pages import State
 from replayer.settings import Settings
 
@@ -16,7 +16,16 @@ STATE = State(Settings(), receive_buffer=1 << 20, generation=3, config_errors=2,
 
 def place(number: int, *, alive: bool = True, ledger: Ledger | None = None) -> PlaceReading:
     pid = 100 + number if alive else None
-    return PlaceReading(number, pid, alive, 0.01, 3, {}, ledger or Ledger())
+    return PlaceReading(
+        number=number,
+        pid=pid,
+        alive=alive,
+        since_tick=0.01,
+        generation=3,
+        draining=False,
+        trouble={},
+        ledger=ledger or Ledger(),
+    )
 
 
 @pytest.mark.parametrize(
@@ -39,6 +48,8 @@ def test_status_tells_the_whole_accounting() -> None:
     assert document["totals"]["datagrams"] == 7
     assert document["balanced"] is False
     assert document["imbalances"] == ["datagrams = segments + refused: 7 ≠ 3"]
+    assert document["equations"]["datagrams = segments + refused"] == [7, 3]
+    assert document["equations"].keys() == equations(Ledger()).keys()
     assert document["receive_buffer"] == {"wished": 64 << 20, "effective": 1 << 20}
     assert [shard["ledger"]["datagrams"] for shard in document["shards"]] == [3, 4]
     assert (document["settings_generation"], document["config_errors"], document["config_error"]) == (

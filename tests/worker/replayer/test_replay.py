@@ -18,7 +18,7 @@ import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from replayer import replay
+from replayer import addresses, replay
 from replayer.ledger import DestinationLedger, Ledger, imbalances
 from replayer.replay import Pool
 from replayer.rewrite import Outgoing
@@ -211,6 +211,7 @@ class Rig:
     def check(self) -> None:
         assert imbalances(self.ledger) == []
         assert self.pool.pending == self.part.queued + self.part.in_flight
+        assert bool(self.pool.held) == bool(self.pool.pending)
 
     def later(self, seconds: float) -> None:
         self.clock.ahead += seconds
@@ -237,7 +238,7 @@ class Rig:
         if hasattr(self, "pool"):
             self.pool.abort()
             self.check()
-            assert self.pool.pending == self.part.queued == self.part.in_flight == 0
+            assert self.pool.pending == self.pool.held == self.part.queued == self.part.in_flight == 0
         for server in self.servers:
             await server.stop()
         while len(asyncio.all_tasks()) > 1 or any(server.open for server in self.servers):  # noqa: ASYNC110
@@ -478,6 +479,67 @@ def test_a_connection_idle_for_long_is_closed(run: Run) -> None:
     run(scenario)
 
 
+async def idle_connections(rig: Rig, server: Server, count: int) -> None:
+    """Open `count` connections and leave them idle for as long as servers may."""
+    server.script = hang
+    for _ in range(count):
+        rig.submit()
+    await rig.until(lambda: len(server.exchanges) == count)
+    for exchange in server.exchanges:
+        exchange.reply()
+    await rig.done()
+    server.script = Exchange.reply
+    rig.later(replay.IDLE_MOST_ONCE + 0.1)
+
+
+def test_what_cannot_be_sent_twice_goes_over_no_connection_that_may_be_closing(run: Run) -> None:
+    async def scenario(rig: Rig) -> None:
+        server = await rig.serve(hang)
+        rig.open(server.port, connections=3)
+        await idle_connections(rig, server, 3)
+        rig.submit(b"/twice")
+        await rig.done()
+        rig.submit(b"/once", once=True)  # over the connection just used
+        await rig.done()
+        assert rig.part.connections == server.open == 3
+        assert server.exchanges[-1].connection is server.exchanges[-2].connection
+        rig.later(replay.IDLE_MOST_ONCE + 0.1)
+        rig.submit(b"/once", once=True)
+        await rig.done()
+        await rig.until(lambda: server.open == 1)
+        assert (rig.part.replayed, rig.part.connections, server.exchanges[-1].number) == (6, 4, 0)
+
+    run(scenario)
+
+
+def test_what_cannot_be_sent_twice_waits_for_a_new_connection(run: Run) -> None:
+    async def scenario(rig: Rig) -> None:
+        server = await rig.serve(hang)
+        rig.open(server.port, connections=3)
+        await idle_connections(rig, server, 3)
+        server.script = replies(ANSWERS["close"][1], close=True)
+        rig.submit(b"/twice", lane=b"a")
+        rig.submit(b"/once", lane=b"a", once=True)
+        await rig.done()
+        assert (rig.part.replayed, rig.part.connections) == (5, 4)
+        assert [exchange.number for exchange in server.exchanges[3:]] == [1, 0]
+
+    run(scenario)
+
+
+def test_a_connection_that_was_slow_to_open_is_fresh(run: Run) -> None:
+    async def scenario(rig: Rig) -> None:
+        server = await rig.serve(Exchange.reply)
+        rig.open(server.port, connect_timeout=10)
+        rig.submit(once=True)
+        await rig.until(lambda: rig.opened)
+        rig.later(replay.IDLE_MOST_ONCE + 1)
+        await rig.done()
+        assert (rig.part.replayed, rig.part.connections) == (1, 1)
+
+    run(scenario)
+
+
 # Lanes.
 
 
@@ -578,7 +640,7 @@ def test_requests_that_waited_too_long_are_dropped(run: Run) -> None:
 def test_a_full_queue_drops_and_counts(run: Run) -> None:
     async def scenario(rig: Rig) -> None:
         server = await rig.serve(hang)
-        rig.open(server.port, connections=1, queue=3, queue_bytes=1000)
+        rig.open(server.port, connections=1, queue=3, queue_bytes=1100)
         rig.submit(b"/1", lane=b"a")
         await rig.until(lambda: server.exchanges)
         rig.submit(b"/2", body=bytes(900))
@@ -599,6 +661,68 @@ def test_a_full_queue_drops_and_counts(run: Run) -> None:
         server.exchanges[-1].reply()
         await rig.done()
         assert server.got.count(b"/6") == 3
+
+    run(scenario)
+
+
+def test_bytes_in_flight_count_like_those_that_wait(run: Run) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.connection.transport.pause_reading()
+
+    async def scenario(rig: Rig) -> None:
+        server = await rig.serve(script, early=True)
+        rig.open(server.port, connections=8, queue_bytes=5 << 20)
+        for _ in range(20):
+            rig.submit(method=b"POST", body=bytes(1 << 20))
+            assert rig.pool.held <= 5 << 20
+            await rig.settle()
+        assert (rig.part.in_flight, rig.part.queued, rig.part.dropped["queue_bytes"]) == (4, 0, 16)
+        for exchange in server.exchanges:
+            exchange.reply(ANSWERS["close"][1])
+        await rig.done()
+        server.script = Exchange.reply
+        rig.submit(method=b"POST", body=bytes(4 << 20))
+        await rig.done()
+        assert rig.part.replayed == 5
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("idle", [False, True], ids=["no connection yet", "an idle connection"])
+def test_a_request_larger_than_the_queue_is_admitted_alone(run: Run, idle: bool) -> None:
+    async def scenario(rig: Rig) -> None:
+        server = await rig.serve(Exchange.reply)
+        rig.open(server.port, queue_bytes=1000)
+        if idle:
+            rig.submit(b"/first")
+            await rig.done()
+        rig.submit(b"/large", body=bytes(5000))
+        rig.submit(b"/large too", body=bytes(5000))
+        rig.submit(b"/small")
+        assert rig.part.dropped["queue_bytes"] == 2
+        await rig.done()
+        rig.submit(b"/small")
+        rig.submit(b"/large", body=bytes(5000))
+        assert rig.part.dropped["queue_bytes"] == 3
+        await rig.done()
+        assert server.got[idle:] == [b"/large", b"/small"]
+
+    run(scenario)
+
+
+def test_a_retry_stays_within_the_bytes_it_had(run: Run) -> None:
+    async def scenario(rig: Rig) -> None:
+        server = await rig.serve(Exchange.reply)
+        rig.open(server.port, queue_bytes=1000)
+        rig.submit()
+        await rig.done()
+        server.script = lambda exchange: exchange.close() if exchange.number else None
+        rig.submit(body=bytes(800))
+        await rig.until(lambda: len(server.exchanges) == 3)
+        assert rig.part.retried == 1
+        assert 800 < rig.pool.held < 900
+        server.exchanges[-1].reply()
+        await rig.done()
 
     run(scenario)
 
@@ -726,7 +850,7 @@ def test_a_dead_destination_is_waited_for_and_back_within_a_second(run: Run) -> 
         start = rig.clock.ahead
         await rig.until(lambda: rig.clock.ahead - start > 4.5, step=0.05)
         assert rig.part.queued == 100
-        assert 5 < len(rig.opened) < replay.OPENING_MOST + 15  # no storm, no giving up
+        assert 5 < len(rig.opened) < addresses.OPENING_MOST + 15  # no storm, no giving up
         assert f"{HOST} port {port}" in rig.pool.trouble
         await rig.until(lambda: rig.part.dropped["waited"] == 100, step=0.05)
         for number in range(10):
@@ -885,7 +1009,7 @@ def test_connections_are_spread_over_all_addresses_and_follow_them(run: Run) -> 
         assert hosts_of(server) == {first: 3, second: 3}
 
         rig.names.addresses[NAME] = [second, third]
-        rig.later(replay.LOOKUP_EVERY + 1)
+        rig.later(addresses.LOOKUP_EVERY + 1)
         await rig.until(lambda: len(rig.names.asked) == 2)
         await rig.settle()
         assert server.open == 6  # what is in flight is not cut
@@ -920,7 +1044,7 @@ def test_an_address_that_joins_gets_its_share_of_a_full_pool(run: Run) -> None:
 
         await use_all()
         rig.names.addresses[NAME] = [second, first]
-        rig.later(replay.LOOKUP_EVERY + 1)
+        rig.later(addresses.LOOKUP_EVERY + 1)
         await rig.until(lambda: len(rig.names.asked) == 2)
         for exchange in server.exchanges:
             exchange.reply()
@@ -945,11 +1069,37 @@ def test_a_failed_lookup_keeps_the_addresses_and_is_counted(run: Run) -> None:
         assert rig.clock.ahead - start < 1.5
 
         rig.names.addresses[NAME] = []
-        rig.later(replay.LOOKUP_EVERY + 1)
+        rig.later(addresses.LOOKUP_EVERY + 1)
         await rig.until(lambda: rig.part.resolve_failed == 2)
         rig.submit()
         await rig.done()
         assert rig.part.replayed == 2
+
+    run(scenario)
+
+
+def test_a_lookup_s_trouble_is_over_with_the_next_that_succeeds(run: Run) -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.open(1, url=f"http://{NAME}:{{port}}")
+        await rig.until(lambda: NAME in rig.pool.trouble)
+        rig.names.addresses[NAME] = [HOST]
+        await rig.until(lambda: not rig.pool.trouble, step=0.05)
+        assert (rig.opened, rig.part.resolve_failed) == ([], 1)
+
+    run(scenario)
+
+
+def test_a_connection_s_trouble_outlasts_a_lookup_that_succeeds(run: Run) -> None:
+    async def scenario(rig: Rig) -> None:
+        port = unused_port()
+        rig.open(port, queue_timeout=3)
+        rig.submit()
+        await rig.until(lambda: rig.part.dropped["waited"] == 1, step=0.05)
+        rig.later(addresses.LOOKUP_EVERY)
+        asked = len(rig.names.asked)
+        await rig.until(lambda: len(rig.names.asked) > asked, step=1)
+        await rig.settle()
+        assert f"{HOST} port {port}" in rig.pool.trouble
 
     run(scenario)
 
@@ -1002,7 +1152,7 @@ def test_a_dead_address_beside_one_that_works_stops_nothing(run: Run) -> None:
         await rig.until(lambda: rig.clock.ahead > 20, step=0.05)
         assert hosts_of(server) == {HOST: 8}
         assert len(rig.names.asked) == 2  # once more after the failure, not after each probe
-        assert 20 < rig.opened.count(dead) < 20 / replay.BACKOFF_MOST + 20
+        assert 20 < rig.opened.count(dead) < 20 / addresses.BACKOFF_MOST + 20
         await server.start(server.port, (dead,))
         start = rig.clock.ahead
         await rig.until(lambda: hosts_of(server)[dead], step=0.05)
@@ -1023,7 +1173,7 @@ def test_a_lookup_answers_no_more_addresses_than_are_kept(run: Run) -> None:
         for _ in range(200):
             rig.submit()
         await rig.done()
-        assert len(set(rig.opened)) <= replay.ADDRESSES_MOST
+        assert len(set(rig.opened)) <= addresses.ADDRESSES_MOST
 
     run(scenario)
 
@@ -1146,10 +1296,15 @@ STEPS = st.lists(
 
 
 @pytest.mark.parametrize("base", LOOPS, ids=["uvloop", "asyncio"])
-@given(steps=STEPS, deeds=st.lists(st.sampled_from(sorted(DEEDS)), max_size=40), connections=st.integers(1, 4))
+@given(
+    steps=STEPS,
+    deeds=st.lists(st.sampled_from(sorted(DEEDS)), max_size=40),
+    connections=st.integers(1, 4),
+    room=st.sampled_from([1000, 120_000, 1 << 20]),
+)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_order_and_balance_whatever_the_destination_does(
-    base: type[asyncio.AbstractEventLoop], steps: list[Step], deeds: list[str], connections: int
+    base: type[asyncio.AbstractEventLoop], steps: list[Step], deeds: list[str], connections: int, room: int
 ) -> None:
     script: Iterator[str] = iter(deeds)
 
@@ -1159,10 +1314,11 @@ def test_order_and_balance_whatever_the_destination_does(
             DEEDS[next(script, "answer")](exchange)
 
         server = await rig.serve(next_deed)
-        rig.open(server.port, connections=connections, timeout=3, queue_timeout=8, queue=20)
+        rig.open(server.port, connections=connections, timeout=3, queue_timeout=8, queue=20, queue_bytes=room)
         for number, step in enumerate(steps):
             name, lane = b"/%d/%d" % (step.lane, number), b"lane%d" % step.lane
             rig.submit(name, lane, method=b"POST", body=bytes(step.body), once=step.once)
+            assert rig.pool.held <= max(room, 50_100)
             if step.wait:
                 await rig.until(lambda: not rig.pool.pending, step=0.1)
         await rig.until(lambda: not rig.pool.pending, step=0.1)

@@ -50,6 +50,15 @@ def test_the_last_line_is_the_verdict() -> None:
     ]
 
 
+def test_the_last_trouble_of_a_destination_stands_with_it() -> None:
+    ledger = balanced()
+    ledger.destination("http://other.example.com")
+    text = accounting(ledger, {"http://test.example.com": "10.0.0.1 port 80: refused", "http://gone": "x"})
+    [line] = [line for line in text.splitlines() if "last trouble" in line]
+    assert line == "    last trouble: 10.0.0.1 port 80: refused"
+    assert text.index(line) < text.index("http://other.example.com")
+
+
 def test_what_did_not_happen_takes_no_line() -> None:
     text = accounting(Ledger())
     assert "fragment" not in text

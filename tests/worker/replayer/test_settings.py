@@ -3,13 +3,26 @@
 import pytest
 from pydantic import BaseModel
 
-from replayer.settings import Caps, Destination, Settings, SettingsError, parse, read_yaml, split_address, validate
+from replayer.settings import (
+    Caps,
+    Destination,
+    Settings,
+    SettingsError,
+    host_and_port,
+    read_yaml,
+    split_address,
+    validate,
+)
+
+
+def parse(text: str) -> Settings:
+    return validate(read_yaml(text, "f.yaml"), "f.yaml")
 
 
 def fault(text: str) -> str:
     """The error that a document gives."""
     with pytest.raises(SettingsError) as raised:
-        parse(text, "f.yaml")
+        parse(text)
     return str(raised.value)
 
 
@@ -98,6 +111,35 @@ def test_every_setting_is_described(model: type[BaseModel]) -> None:
         ("caps:", "f.yaml: caps: it has no value: write one, or leave the line out"),
         ("caps: 5", "f.yaml: caps: 5: write `setting: value` lines under it"),
         ("caps: {flows: many}", "f.yaml: caps.flows: 'many': write a whole number"),
+        ("vxlan_port: true", "f.yaml: vxlan_port: True: write a number"),
+        ("geneve_port: on", "f.yaml: geneve_port: True: write a number"),
+        ("vnis: [false]", "f.yaml: vnis[0]: False: write a number"),
+        ("receive_buffer: yes", "f.yaml: receive_buffer: True: write a number"),
+        ("poll_interval: true", "f.yaml: poll_interval: True: write a number"),
+        ("drain_timeout: true", "f.yaml: drain_timeout: True: write a number"),
+        ("caps: {flows: true}", "f.yaml: caps.flows: True: write a number"),
+        ("caps: {tombstones: true}", "f.yaml: caps.tombstones: True: write a number"),
+        (
+            "destinations: [{url: http://a, percentage: true}]",
+            "f.yaml: destinations[0].percentage: True: write a number",
+        ),
+        (
+            "destinations: [{url: http://a, connections: true}]",
+            "f.yaml: destinations[0].connections: True: write a number",
+        ),
+        ("destinations: [{url: http://a, queue: true}]", "f.yaml: destinations[0].queue: True: write a number"),
+        (
+            "destinations: [{url: http://a, methods: [GET, post]}]",
+            "f.yaml: destinations[0].methods[1]: 'post': methods are case-sensitive: write POST",
+        ),
+        ("timeout: 1", "f.yaml: timeout: there is no such setting here; timeout belongs under destinations"),
+        ("body: 1", "f.yaml: body: there is no such setting here; body belongs under caps"),
+        ("caps: {vnis: []}", "f.yaml: caps.vnis: there is no such setting here; vnis belongs at the top level"),
+        ("tymeout: 1", "f.yaml: tymeout: there is no such setting; did you mean timeout under destinations?"),
+        (
+            "destinations: [{url: http://a, tymeout: 1}]",
+            "f.yaml: destinations[0].tymeout: there is no such setting; did you mean timeout?",
+        ),
         ("caps: {boddy: 5}", "f.yaml: caps.boddy: there is no such setting; did you mean body?"),
         ("vxlan_prt: 1", "f.yaml: vxlan_prt: there is no such setting; did you mean vxlan_port?"),
         ("zzz: 1", "f.yaml: zzz: there is no such setting; `replayer run --help` lists them"),
@@ -150,10 +192,61 @@ def test_a_url_that_cannot_be_used(url: str) -> None:
         validate({"destinations": [{"url": url}]})
 
 
-@pytest.mark.parametrize("url", ["http://user@a", "http://a?b=c", "http://a#b"])
+@pytest.mark.parametrize("url", ["http://user@a", "http://@a/", "http://:pw@a", "http://a?b=c", "http://a#b"])
 def test_a_url_with_more_than_a_prefix(url: str) -> None:
     with pytest.raises(SettingsError, match="write it without user name, query or fragment"):
         validate({"destinations": [{"url": url}]})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "Host",
+            "content-length",
+            "Transfer-Encoding",
+            "Connection",
+            "Keep-Alive",
+            "Proxy-Connection",
+            "TE",
+            "Trailer",
+        ),
+        *("Proxy-Authorization", "Proxy-Authenticate", "Upgrade", "Expect", "X-Forwarded-For", "x-forwarded-host"),
+    ],
+)
+def test_the_mark_is_no_field_with_a_meaning_of_its_own(name: str) -> None:
+    assert fault(f"mark_header: {name}") == (
+        f"f.yaml: mark_header: {name!r}: this field has a meaning of its own:"
+        " write a name that is free, such as X-Traffic-Replay"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "null", "none", "None", "off", "'off'"])
+def test_geneve_is_off_in_many_words(text: str) -> None:
+    assert parse(f"geneve_port: {text}").geneve_port is None
+
+
+def test_numbers_may_be_text() -> None:
+    settings = parse("{vxlan_port: '8080', caps: {hole_timeout: '0.5'}}")
+    assert (settings.vxlan_port, settings.caps.hole_timeout) == (8080, 0.5)
+
+
+def test_methods_of_ones_own_may_be_of_any_case() -> None:
+    [destination] = parse("destinations: [{url: http://a, methods: [purge, GET]}]").destinations
+    assert destination.methods == ("purge", "GET")
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("http://a", ("a", 80)),
+        ("https://a/b", ("a", 443)),
+        ("https://a:8443", ("a", 8443)),
+        ("http://[::1]:81", ("::1", 81)),
+    ],
+)
+def test_where_a_destination_listens(url: str, place: tuple[str, int]) -> None:
+    assert host_and_port(url) == place
 
 
 def test_a_long_value_is_shortened() -> None:

@@ -22,7 +22,7 @@ while True:
     number += 1
     live[0] = number
     ledger = {"first": number, "padding": "x" * (number * 997 % 20_000), "last": number}
-    writer.write(Snapshot(pid=1, at=0.0, generation=number, draining=False, trouble={}, ledger=ledger))
+    writer.write(Snapshot(at=0.0, generation=number, draining=False, trouble={}, ledger=ledger))
 """
 
 
@@ -34,7 +34,7 @@ def memory() -> Iterator[int]:
 
 
 def numbered(number: int, **ledger: Any) -> Snapshot:
-    return Snapshot(pid=7, at=1.5, generation=number, draining=False, trouble={}, ledger=ledger)
+    return Snapshot(at=1.5, generation=number, draining=False, trouble={}, ledger=ledger)
 
 
 def test_there_is_none_before_the_first(memory: int) -> None:

@@ -100,10 +100,19 @@ def free_udp_port() -> int:
         return int(sock.getsockname()[1])
 
 
+#: The program with less patience: for shards that hang, and between two lines about trouble.
+IMPATIENT = """
+import sys
+from replayer import cli, fleet, trouble
+fleet.HUNG = trouble.QUIET = {}
+sys.exit(cli.main())
+"""
+
+
 class Worker:
     """A running `replayer run`."""
 
-    def __init__(self, folder: Path, place: str | None, **settings: Any) -> None:
+    def __init__(self, folder: Path, place: str | None, patience: float | None, **settings: Any) -> None:
         self._sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._config, self._log, self._out = folder / "settings.yaml", folder / "log", folder / "out"
         self.settings: dict[str, Any] = {
@@ -116,6 +125,9 @@ class Worker:
             **settings,
         }
         self._place = place or str(self._config)
+        self._program = ["-m", "replayer"]
+        if patience is not None:
+            self._program = ["-c", IMPATIENT.format(patience)]
         self.write(self.settings)
 
     def launch(self) -> "Worker":
@@ -123,7 +135,7 @@ class Worker:
         path = {"PYTHONPATH": str(Path(replayer.__file__).parent.parent)}
         with self._log.open("wb") as log, self._out.open("wb") as out:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "replayer", "run", "--config", self._place],
+                [sys.executable, *self._program, "run", "--config", self._place],
                 stdout=out,
                 stderr=log,
                 env={**os.environ, **path},
@@ -199,9 +211,16 @@ class Worker:
 
 
 @contextmanager
-def worker(folder: Path, *environments: Environment, place: str | None = None, **settings: Any) -> Iterator[Worker]:
+def worker(
+    folder: Path,
+    *environments: Environment,
+    place: str | None = None,
+    patience: float | None = None,
+    **settings: Any,
+) -> Iterator[Worker]:
     """A worker, not yet running, that replays to these environments."""
-    made = Worker(folder, place, destinations=[{"url": entry.url} for entry in environments], **settings)
+    destinations = [{"url": entry.url} for entry in environments]
+    made = Worker(folder, place, patience, **{"destinations": destinations, **settings})
     try:
         yield made
     finally:
@@ -357,6 +376,76 @@ def test_new_settings_take_effect_and_lose_nothing(tmp_path: Path, environments:
     assert len(refusals) == 2
 
 
+def test_each_bad_version_is_counted_and_the_good_one_clears(tmp_path: Path, environment: Environment) -> None:
+    with worker(tmp_path, environment, shards=1) as running:
+        running.start()
+        config = tmp_path / "settings.yaml"
+        good = config.read_text()
+
+        def becomes(errors: int, fault: str | None) -> None:
+            running.popen.send_signal(signal.SIGHUP)
+
+            def told() -> bool:
+                status = running.status()
+                error = status["config_error"]
+                return status["config_errors"] == errors and (error is None if fault is None else fault in error)
+
+            until(told)
+
+        config.write_text("# one\nvxlan_port: x\n")
+        becomes(1, "vxlan_port: 'x'")
+        config.write_text("# two\nvxlan_port: x\n")
+        becomes(2, "vxlan_port: 'x'")
+        config.write_text(good)
+        becomes(2, None)
+        for errors in (3, 4):
+            config.unlink()
+            becomes(errors, "No such file")
+            config.write_text(good)
+            becomes(errors, None)
+        config.write_text("vxlan_port: x")
+        becomes(5, "vxlan_port: 'x'")
+        config.unlink()
+        becomes(6, "No such file")
+        running.popen.send_signal(signal.SIGHUP)  # still gone: nothing new
+        (tmp_path / "next").write_text("vxlan_port: x")
+        (tmp_path / "next").rename(config)
+        becomes(7, "vxlan_port: 'x'")
+        assert running.status()["settings_generation"] == 1
+        assert running.stop() == 0
+    assert running.log.count("settings refused, those in force stay: ") == 7
+    assert running.log.count("settings are good again") == 3
+
+
+def test_a_destination_that_dies_and_returns_is_logged(tmp_path: Path) -> None:
+    with socket.socket() as returning:
+        returning.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{returning.getsockname()[1]}"
+        with worker(tmp_path, patience=0.5, drain_timeout=0.2, destinations=[{"url": url}]) as running:
+            running.start()
+            conversations = clients(20)
+            running.send(*(client.syn() for client in conversations), *round_of(conversations, ""))
+            until(lambda: f"WARNING trouble with {url}: 127.0.0.1 port " in running.log)
+            returning.listen()  # connections succeed, nobody answers
+            until(lambda: f"INFO trouble with {url} has ended" in running.log)
+            assert running.stop() == 0
+    assert running.log.count("trouble with") == 2
+    assert running.accounting.count("last trouble: 127.0.0.1 port ") == 1
+
+
+def test_bad_tls_is_logged_and_stands_in_the_accounting(tmp_path: Path, environment: Environment) -> None:
+    url = environment.url.replace("http", "https")
+    with worker(tmp_path, shards=1, drain_timeout=0.5, destinations=[{"url": url}]) as running:
+        running.start()
+        [client] = clients(1)
+        running.send(client.syn(), client.send(get("/")))
+        until(lambda: f"WARNING trouble with {url}: 127.0.0.1 port " in running.log)
+        assert running.stop() == 0
+    [line] = [line for line in running.log.splitlines() if "trouble with" in line]
+    assert "SSL" in line
+    assert f"    last trouble: {line.partition(f'{url}: ')[2]}\n" in running.accounting
+
+
 class ParameterStore(http.server.BaseHTTPRequestHandler):
     """SSM's GetParameter for one parameter."""
 
@@ -471,7 +560,7 @@ def test_a_port_that_is_taken_is_one_clear_line(tmp_path: Path, environment: Env
         if kind == socket.SOCK_STREAM:
             taken.listen()
         port = taken.getsockname()[1]
-        settings = {setting: port if setting == "vxlan_port" else f"127.0.0.1:{port}"}
+        settings: dict[str, Any] = {setting: port if setting == "vxlan_port" else f"127.0.0.1:{port}"}
         with worker(tmp_path, environment, **settings) as refused:
             assert refused.launch().popen.wait(30) == 2
     [line] = refused.log.splitlines()
@@ -515,3 +604,16 @@ def test_a_shard_that_hangs_is_unhealthy(tmp_path: Path, environment: Environmen
         os.kill(pid, signal.SIGCONT)
         until(lambda: running.health() == 200)
         assert running.status()["totals"]["crashes"] == 0
+
+
+def test_a_shard_that_hangs_for_good_is_replaced(tmp_path: Path, environment: Environment) -> None:
+    with worker(tmp_path, environment, patience=0.2) as running:
+        running.start()
+        pid = running.pids()[0]
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: running.status()["totals"]["crashes"] == 1)
+        until(lambda: running.health() == 200)
+        assert pid not in running.pids()
+        assert running.stop() == 0
+    assert f"ERROR shard 0 (pid {pid}) hangs: it is ended" in running.log
+    assert f"ERROR shard 0 (pid {pid}) was killed by SIGKILL: crash 1, it restarts in 0.1 s" in running.log
