@@ -10,7 +10,7 @@ header by header. Nothing here raises on any input.
 
 from collections.abc import Collection
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv6Address
 from struct import Struct
 from typing import NamedTuple
 
@@ -56,14 +56,17 @@ def endpoints(key: bytes) -> Endpoints:
     """What a flow key says."""
     size = 4 if len(key) < 36 else 16
     at = len(key) - 2 * size - 4
-    address = IPv4Address if size == 4 else IPv6Address
     return Endpoints(
         vni=int.from_bytes(key[:3]) if at else None,
-        src=str(address(key[at : at + size])),
+        src=_text(key[at : at + size]),
         src_port=_SHORT(key, at + 2 * size)[0],
-        dst=str(address(key[at + size : at + 2 * size])),
+        dst=_text(key[at + size : at + 2 * size]),
         dst_port=_SHORT(key, at + 2 * size + 2)[0],
     )
+
+
+def _text(address: bytes) -> str:
+    return ".".join(map(str, address)) if len(address) == 4 else str(IPv6Address(address))
 
 
 def vxlan(data: bytes, ports: Collection[int] | None, vnis: Collection[int] | None) -> Segment | Refused:

@@ -51,7 +51,7 @@ class _Connection(asyncio.Protocol):
 
     __slots__ = (
         *("address", "outgoing", "pool", "reader", "retire", "retried"),
-        *("since", "size", "streamed", "transport", "used"),
+        *("since", "size", "streamed", "transport", "unsent", "used"),
     )
 
     def __init__(self, pool: "Pool", address: Address, limit: int, now: float) -> None:
@@ -64,6 +64,7 @@ class _Connection(asyncio.Protocol):
         self.since = now  # when it began to open, to send or to be idle
         self.used = False  # an answer came over it
         self.retried = False  # the request in flight had a connection before
+        self.unsent = False  # the request is to be written at the end of this turn of the loop
         self.streamed = False  # its body is not joined to its head
         self.retire = False  # not to be used again
 
@@ -73,7 +74,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         outgoing = self.outgoing
-        if outgoing is None:  # nothing was asked
+        if outgoing is None or self.unsent:  # nothing was asked
             self.pool._ended(self, clean=False)
             return
         try:
@@ -115,6 +116,7 @@ class Pool:
 
         self._connections: set[_Connection] = set()
         self._opening: dict[_Connection, asyncio.Task[None]] = {}
+        self._unsent: list[_Connection] = []  # with a request to be written at the end of this turn of the loop
         self._idle: dict[_Connection, None] = {}  # the last one in is the first one out
         self._connect_trouble = ""
         self._aborted = False
@@ -245,16 +247,27 @@ class Pool:
         connection.since = now
         connection.retried = False
         self._ledger.in_flight += 1
-        transport = connection.transport
-        assert transport is not None
-        body = outgoing.body
-        if not body:
-            transport.write(outgoing.head)
-        elif len(body) <= COPY_MOST:
-            transport.write(outgoing.head + body)
-        else:
-            connection.streamed = True
-            transport.writelines((outgoing.head, body))
+        connection.unsent = True
+        if not self._unsent:
+            self._loop.call_soon(self._write)
+        self._unsent.append(connection)
+
+    def _write(self) -> None:
+        """Write what was handed out in this turn of the loop, one after the other: together each costs less."""
+        unsent, self._unsent = self._unsent, []
+        for connection in unsent:
+            outgoing, transport = connection.outgoing, connection.transport
+            if outgoing is None or transport is None or not connection.unsent:
+                continue
+            connection.unsent = False
+            body = outgoing.body
+            if not body:
+                transport.write(outgoing.head)
+            elif len(body) <= COPY_MOST:
+                transport.write(outgoing.head + body)
+            else:
+                connection.streamed = True
+                transport.writelines((outgoing.head, body))
 
     def _answered(self, connection: _Connection, outgoing: Outgoing, status: int) -> None:
         now = monotonic()
@@ -406,7 +419,9 @@ class Pool:
             self._close(connection)
         elif status := connection.reader.close() if clean else 0:
             self._answered(connection, outgoing, status)
-        elif connection.used and outgoing.idempotent and not (connection.reader.started or connection.retried):
+        elif not connection.retried and (
+            connection.unsent or (connection.used and outgoing.idempotent and not connection.reader.started)
+        ):
             self._retry(connection, outgoing)
         else:
             self._failed(connection, outgoing, Failed.CLOSED)

@@ -35,7 +35,7 @@ from replayer.rewrite import Outgoing
 from replayer.settings import Settings
 
 TICK = 0.05
-BATCH = 128  # datagrams per wake-up at most: the pools and the timer get their turn
+BATCH = 32  # datagrams per wake-up at most: no more requests than the connections have answered until the next
 LARGEST = 65_536  # no UDP payload is longer, so none is cut
 _PR_SET_PDEATHSIG = 1
 
@@ -51,7 +51,7 @@ def receiver(
     """What to do when `sock` is readable. The hot path: all it needs is local, `destinations` is changed in place.
 
     All datagrams are read, and their number stored, before the first is looked at: however that ends, the number is
-    right.
+    right. Work goes in stages, as many of one kind in a row cost less than in turns with others.
     """
     recv = sock.recv
 
@@ -65,14 +65,20 @@ def receiver(
             pass
         live[0] += len(datagrams)
         now = monotonic()
+        requests: list[Request] = []
         for datagram in datagrams:
-            for request in receive(datagram, now):
-                for outgoing_of, submit in destinations:
-                    outgoing = outgoing_of(request)
-                    if outgoing is not None:
-                        submit(outgoing, now)
+            requests += receive(datagram, now)
+        deliver(requests, destinations, now)
 
     return wake_up
+
+
+def deliver(requests: list[Request], destinations: Destinations, now: float) -> None:
+    """Hand requests to every destination that wants them."""
+    for outgoing_of, submit in destinations:
+        for outgoing in [outgoing_of(request) for request in requests]:
+            if outgoing is not None:
+                submit(outgoing, now)
 
 
 class Shard:
@@ -147,7 +153,7 @@ class Shard:
 
     def _tick(self) -> None:
         now = monotonic()
-        self._deliver(self._pipeline.expire(now), now)
+        deliver(self._pipeline.expire(now), self._destinations, now)
         for pool in self._all_pools():
             pool.tick(now)
         for url in [url for url, pool in self._retiring.items() if not pool.pending]:
@@ -166,13 +172,6 @@ class Shard:
         if not self.finished.is_set():
             self._loop.call_later(TICK, self._tick)
 
-    def _deliver(self, requests: Iterable[Request], now: float) -> None:
-        for request in requests:
-            for outgoing_of, submit in self._destinations:
-                outgoing = outgoing_of(request)
-                if outgoing is not None:
-                    submit(outgoing, now)
-
     def _drain(self, now: float, until: float) -> None:
         """Read what the sockets still hold, end the pipeline, wait for the answers: all of it `until` a time."""
         late = now >= until
@@ -180,7 +179,7 @@ class Shard:
             for sock in self._sockets:
                 self._loop.remove_reader(sock)
             self._sockets.clear()
-            self._deliver(self._pipeline.close(now), now)
+            deliver(self._pipeline.close(now), self._destinations, now)
         if not self._sockets and (late or not any(pool.pending for pool in self._all_pools())):
             for pool in self._all_pools():
                 pool.abort()
