@@ -2,10 +2,10 @@
 
     decap ─Segment→ flows, reassembly ─Chunk→ http1 ─Request→ Route: selection → rewrite ─Outgoing→
 
-One call per datagram; nothing here waits, logs or reads a clock. All that happens is counted in the ledger.
+Nothing here waits, logs or reads a clock. All that happens is counted in the ledger.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from replayer.decap import Segment, Tunnels, frame, geneve, vxlan
 from replayer.flows import FlowTable
@@ -15,6 +15,9 @@ from replayer.ledger import DestinationLedger, Ledger, Refused, Unselected
 from replayer.rewrite import Outgoing, Rewriter
 from replayer.selection import Selector
 from replayer.settings import Destination, Settings
+
+
+type Unwrap = Callable[[bytes, Collection[int] | None, Collection[int] | None], Segment | Refused]
 
 
 class Pipeline:
@@ -37,31 +40,34 @@ class Pipeline:
         self._vnis: Collection[int] | None = frozenset(settings.vnis) or None
         self._tunnels = Tunnels(settings.vxlan_port, settings.geneve_port)
 
+    def receive_all(self, datagrams: Sequence[bytes], now: float, unwrap: Unwrap = vxlan) -> list[Request]:
+        """The requests that datagrams complete, in their order. All are decapsulated, then all followed: work of one
+        kind in a row costs less than in turns with another."""
+        ledger, ports, vnis = self._ledger, self._ports, self._vnis
+        ledger.datagrams += len(datagrams)
+        follow = self._table.receive
+        out: list[Request] = []
+        for segment in [unwrap(datagram, ports, vnis) for datagram in datagrams]:
+            if isinstance(segment, tuple):
+                ledger.segments += 1
+                out += follow(segment, now)
+            else:
+                ledger.refused[segment] += 1
+        return out
+
     def receive(self, datagram: bytes, now: float) -> list[Request]:
         """The requests that a VXLAN datagram completes."""
-        self._ledger.datagrams += 1
-        segment = vxlan(datagram, self._ports, self._vnis)
-        if segment.__class__ is tuple:
-            self._ledger.segments += 1
-            return self._table.receive(segment, now)
-        return self._other(segment, now)
+        return self.receive_all((datagram,), now)
 
     def receive_geneve(self, datagram: bytes, now: float) -> list[Request]:
         """The requests that a GENEVE datagram completes."""
-        self._ledger.datagrams += 1
-        return self._other(geneve(datagram, self._ports, self._vnis), now)
+        return self.receive_all((datagram,), now, geneve)
 
     def receive_frame(self, link_type: int, data: bytes, now: float) -> list[Request]:
         """The requests that a captured frame completes; `link_type` is a pcap LINKTYPE number."""
-        self._ledger.datagrams += 1
-        return self._other(frame(link_type, data, self._ports, self._vnis, self._tunnels), now)
-
-    def _other(self, segment: Segment | Refused, now: float) -> list[Request]:
-        if isinstance(segment, Refused):
-            self._ledger.refused[segment] += 1
-            return []
-        self._ledger.segments += 1
-        return self._table.receive(segment, now)
+        return self.receive_all(
+            (data,), now, lambda data, ports, vnis: frame(link_type, data, ports, vnis, self._tunnels)
+        )
 
     def expire(self, now: float) -> list[Request]:
         """The requests that time alone brings: behind holes given up, of flows joined, proven by silence."""

@@ -21,12 +21,13 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterable
+from functools import partial
 from time import monotonic
 from typing import Any
 
 import uvloop
 
-from replayer import LOG_FORMAT, snapshot
+from replayer import LOG_FORMAT, decap, snapshot
 from replayer.head import Request
 from replayer.ledger import Ledger, as_dict
 from replayer.pipeline import Pipeline, Route
@@ -39,7 +40,7 @@ BATCH = 32  # datagrams per wake-up at most: no more requests than the connectio
 LARGEST = 65_536  # no UDP payload is longer, so none is cut
 _PR_SET_PDEATHSIG = 1
 
-type Receive = Callable[[bytes, float], list[Request]]
+type Receive = Callable[[list[bytes], float], list[Request]]
 type Destinations = list[tuple[Callable[[Request], Outgoing | None], Callable[[Outgoing, float], None]]]
 
 log = logging.getLogger("replayer.shard")
@@ -65,10 +66,7 @@ def receiver(
             pass
         live[0] += len(datagrams)
         now = monotonic()
-        requests: list[Request] = []
-        for datagram in datagrams:
-            requests += receive(datagram, now)
-        deliver(requests, destinations, now)
+        deliver(receive(datagrams, now), destinations, now)
 
     return wake_up
 
@@ -104,10 +102,13 @@ class Shard:
         self._apply(settings, first["generation"])
 
         live = snapshot.live_counter(memory)
-        self._loop.add_reader(vxlan, receiver(vxlan, self._pipeline.receive, self._destinations, live))
+        self._loop.add_reader(vxlan, receiver(vxlan, self._pipeline.receive_all, self._destinations, live))
         if geneve is not None:
             self._sockets.append(geneve)
-            self._loop.add_reader(geneve, receiver(geneve, self._pipeline.receive_geneve, self._destinations, live))
+            self._loop.add_reader(
+                geneve,
+                receiver(geneve, partial(self._pipeline.receive_all, unwrap=decap.geneve), self._destinations, live),
+            )
         control.setblocking(False)
         self._loop.add_reader(control, self._obey)
         self._obey_lines()

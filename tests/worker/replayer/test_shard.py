@@ -51,9 +51,9 @@ class Scripted:
     live: "memoryview[int]"
     log: list[tuple[str, str, int]]
 
-    def receive(self, datagram: bytes, now: float) -> list[Any]:
-        self.log.append(("receive", datagram.decode(), self.live[0]))
-        return list(datagram.decode())
+    def receive(self, datagrams: list[bytes], now: float) -> list[Any]:
+        self.log += [("receive", datagram.decode(), self.live[0]) for datagram in datagrams]
+        return list(b"".join(datagrams).decode())
 
     def outgoing(self, request: Any) -> Any:
         return request if request.isupper() else None
@@ -116,12 +116,12 @@ RUN = [sys.executable, "-m", "replayer.shard"]
 #: The same with a pipeline that fails on datagrams that hold the word.
 FAILING = """
 from replayer.pipeline import Pipeline
-receive = Pipeline.receive
-def failing(self, datagram, now):
-    if b"poison" in datagram:
+receive_all = Pipeline.receive_all
+def failing(self, datagrams, now):
+    if b"poison" in datagrams:
         raise KeyError("poison")
-    return receive(self, datagram, now)
-Pipeline.receive = failing
+    return receive_all(self, datagrams, now)
+Pipeline.receive_all = failing
 from replayer.shard import main
 main()
 """
