@@ -16,7 +16,6 @@ from replayer.rewrite import Outgoing, Rewriter
 from replayer.selection import Selector
 from replayer.settings import Destination, Settings
 
-
 type Unwrap = Callable[[bytes, Collection[int] | None, Collection[int] | None], Segment | Refused]
 
 

@@ -101,14 +101,13 @@ class Shard:
         self._sockets = [vxlan]
         self._apply(settings, first["generation"])
 
+        receive = self._pipeline.receive_all
         live = snapshot.live_counter(memory)
-        self._loop.add_reader(vxlan, receiver(vxlan, self._pipeline.receive_all, self._destinations, live))
+        self._loop.add_reader(vxlan, receiver(vxlan, receive, self._destinations, live))
         if geneve is not None:
             self._sockets.append(geneve)
-            self._loop.add_reader(
-                geneve,
-                receiver(geneve, partial(self._pipeline.receive_all, unwrap=decap.geneve), self._destinations, live),
-            )
+            unwrap = partial(receive, unwrap=decap.geneve)
+            self._loop.add_reader(geneve, receiver(geneve, unwrap, self._destinations, live))
         control.setblocking(False)
         self._loop.add_reader(control, self._obey)
         self._obey_lines()
