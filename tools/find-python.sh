@@ -18,6 +18,10 @@ candidates() {
         return
     fi
     type -ap python3.13 python3 python
+    local shim
+    for shim in $(type -ap python3.13); do  # pyenv's, which may run nothing: what it stands for lies beside it
+        newest_first "${shim%/shims/*}"/versions/3.13*/bin/python3.13
+    done
     newest_first "${PYENV_ROOT:-${HOME:-/nonexistent}/.pyenv}"/versions/3.13*/bin/python3.13
     newest_first "${places[@]/%//python3.13}"
     newest_first "${UV_PYTHON_INSTALL_DIR:-${XDG_DATA_HOME:-${HOME:-/nonexistent}/.local/share}/uv/python}"/cpython-3.13*/bin/python3.13

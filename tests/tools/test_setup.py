@@ -120,6 +120,14 @@ def test_a_pyenv_elsewhere_is_found_by_its_variable(machine: Machine, tmp_path: 
     assert machine.find(PYENV_ROOT=str(tmp_path / "my pyenv")) == str(python)
 
 
+def test_what_a_shim_on_path_stands_for_is_found_beside_it(machine: Machine, tmp_path: Path) -> None:
+    """pyenv's own place need not be told by a variable or lie at home."""
+    program_at(tmp_path / "pyenv" / "shims" / "python3.13", SHIM)
+    wanted = program_at(tmp_path / "pyenv" / "versions" / "3.13.4" / "bin" / "python3.13", GOOD)
+    path = f"{tmp_path / 'pyenv' / 'shims'}:{machine.environment['PATH']}"
+    assert machine.run("find-python.sh", str(machine.place), PATH=path).stdout.strip() == str(wanted)
+
+
 def test_an_interpreter_that_is_named_is_the_only_one_asked(machine: Machine, tmp_path: Path) -> None:
     program_at(machine.path / "python3.13", GOOD)
     mine = program_at(tmp_path / "mine/python", GOOD)

@@ -103,17 +103,22 @@ class FlowTable:
     def _receive(self, flow: Flow | None, segment: Segment, now: float) -> list[Request]:
         key, seq, ack, flags, data, missing = segment
         out: list[Request] = []
+        early: list[tuple[int, bytes, int, float]] = []
         self._ledger.truncated += bool(missing)
         if flow is not None and self._is_foreign(flow, segment):
             if _within(flow.before, seq, len(data)):
                 self._ledger.duplicate_bytes += len(data)
                 return out
+            if flags & _FLAGS == SYN:  # what came before it seemed to be far ahead in the old connection
+                early = flow.take_behind(flow.offset(seq) + 1, self._ledger)
             self._close(flow, GivenUp.CLOSED, now, out)
             flow = None
         if flow is None:
             flow = self._open(segment, now, out)
             if flow is None:
                 return out
+            for distance, early_data, early_ack, came in early:
+                flow.hold(flow.next + distance, early_data, early_ack, came, self._ledger)
         else:
             self._flows.move_to_end(key)
         offset = flow.offset(seq)

@@ -21,8 +21,9 @@ type Chunk = tuple[int, bytes, int, int]
 #: (first offset, next offset) of an earlier connection with the same addresses and ports.
 type Span = tuple[int, int]
 
-#: No sender may be further ahead (RFC 7323 §2.3); what is, belongs to another connection.
-WINDOW = 1 << 30
+#: What is further ahead is of another connection: no sender has as much under way, and the sequence numbers of a port
+#: used again begin so far ahead within a second or so (RFC 6528, Linux: one each 64 ns).
+WINDOW = 16 << 20
 #: How far before the point of joining late segments are looked for.
 LATE = 1 << 20
 #: Segments of one flow that may be held, whatever their size.
@@ -112,15 +113,15 @@ class Flow:
             self.end = beyond if flags & FIN else offset
         out: list[Chunk] = []
         if self.next < 0:
-            self._hold(offset, data, ack, now, ledger)
+            self.hold(offset, data, ack, now, ledger)
         elif offset > self.next:
             if data:
-                self._hold(offset, data, ack, now, ledger)
+                self.hold(offset, data, ack, now, ledger)
         elif data:
             self._deliver(offset, data, ack, ledger, out, 0)
         last = beyond if missing else self.end
         if (missing or ending) and (self.next < 0 or last > self.next):
-            self._hold(last, b"", ack, now, ledger)
+            self.hold(last, b"", ack, now, ledger)
         if self.held is not None and self.next >= 0:
             self._drain(ledger, out)
         return out
@@ -151,6 +152,21 @@ class Flow:
         if self.held is not None:
             self._drain(ledger, out)
         return out
+
+    def take_behind(self, offset: int, ledger: Ledger) -> list[tuple[int, bytes, int, float]]:
+        """Hand out what is held at or behind `offset`: distance from there, data, ACK number, time of arrival."""
+        taken = []
+        kept: list[tuple[int, tuple[bytes, int, float]]] = []
+        while self.held is not None:
+            at = self._order[0]
+            piece = self._pop(ledger)
+            if at >= offset:
+                taken.append((at - offset, *piece))
+            else:
+                kept.append((at, piece))
+        for at, piece in kept:
+            self.hold(at, *piece, ledger)
+        return taken
 
     def drop_held(self, reason: GivenUp, ledger: Ledger) -> None:
         """Give up what is held out of order."""
@@ -184,7 +200,8 @@ class Flow:
             elif offset == self.next:
                 out.append((0, data, ack, offset))
 
-    def _hold(self, offset: int, data: bytes, ack: int, now: float, ledger: Ledger) -> None:
+    def hold(self, offset: int, data: bytes, ack: int, now: float, ledger: Ledger) -> None:
+        """Keep `data` until the stream comes to `offset`."""
         if self.held is None:
             self.held = {}
         earlier = self.held.get(offset)
@@ -219,4 +236,4 @@ class Flow:
             early = min(offset - at, len(data))
             ledger.duplicate_bytes += early
             if len(data) > early:
-                self._hold(offset, data[early:], ack, now, ledger)
+                self.hold(offset, data[early:], ack, now, ledger)

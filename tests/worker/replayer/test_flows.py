@@ -381,16 +381,38 @@ def test_offsets_grow_beyond_32_bits() -> None:
     table = Table()
     table.put(1, 10, SYN)
     seq, sent = 11, []
-    for number in range(12):
-        lost = 400 << 20
+    for number in range(300):
+        lost = 15 << 20
         seq += lost
         out = table.put(1, seq, DATA, get(f"/{number}"), ack=1_000 * number + 1)
         seq += len(get(f"/{number}"))
         sent += out + table.wait(1.5)
     sent += table.wait(2)
-    assert sent == [f"/{number}" for number in range(12)][-len(sent) :]
-    assert len(sent) >= 11
-    assert table.ledger.lost_bytes == 12 * (400 << 20)
+    assert sent == [f"/{number}" for number in range(300)][-len(sent) :]
+    assert len(sent) >= 299
+    assert table.ledger.lost_bytes == 300 * (15 << 20) > 1 << 32
+
+
+@pytest.mark.parametrize("ahead", [1_000_000, 100_000_000])
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_port_used_again_whose_syn_comes_last(ahead: int, ended: bool) -> None:
+    """The FIN of the connection before may be lost, and the new SYN overtaken by all that the client sent."""
+    table = Table()
+    table.put(1, 10, SYN)
+    table.put(1, 11, DATA, get("/old"))
+    old = 11 + len(get("/old"))
+    if ended:
+        table.put(1, old, FIN)
+    new = old + ahead
+    body = post("/new", bytes(3_000))
+    table.put(1, new + 1, DATA, body[:1_000])
+    table.put(1, new + 2_001, DATA, body[2_000:])
+    table.put(1, new + 1_001, DATA, body[1_000:2_000])
+    table.wait(0.05)
+    table.put(1, new, SYN)
+    table.wait(3)
+    assert targets(table.requests) == ["/old", "/new"]
+    assert table.ledger.given_up_bytes["closed"] == 0
 
 
 def test_the_end_of_the_input_closes_every_flow() -> None:
