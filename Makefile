@@ -3,7 +3,7 @@
 # Variables:
 #   PYTHON=/path/to/python3.13   the interpreter for .venv (default: tools/find-python.sh looks for one)
 #   ARGS="..."                   passed on to pytest, to the demo or to the benchmark
-#   KEEP=1                       make demo: keep the logs and captures of the run
+#   KEEP=1                       make demo: keep the logs of the run in demo-files/
 #   UPGRADE=1                    make lock: take newer versions, not only what changed
 
 SHELL := /bin/bash

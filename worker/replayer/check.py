@@ -17,6 +17,7 @@ from urllib.parse import urljoin, urlsplit
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
+from replayer.replay import tls_context
 from replayer.settings import Destination, Settings, host_and_port, split_address
 from replayer.steering import effective_buffer, wish_buffer
 
@@ -186,8 +187,9 @@ def _request(destination: Destination, method: str) -> _Reply:
     parts = urlsplit(destination.url)
     host, port = host_and_port(destination.url)
     connection: HTTPConnection
-    if parts.scheme == "https":
-        connection = HTTPSConnection(host, port, timeout=_ANSWER_TIMEOUT, ssl_context=_context(destination))
+    context = tls_context(destination)
+    if context is not None:
+        connection = HTTPSConnection(host, port, timeout=_ANSWER_TIMEOUT, ssl_context=context)
     else:
         connection = HTTPConnection(host, port, timeout=_ANSWER_TIMEOUT)
     with closing(connection):
@@ -197,14 +199,6 @@ def _request(destination: Destination, method: str) -> _Reply:
         connection.request(method, parts.path or "/", preload_content=False)
         response = connection.getresponse()
         return _Reply(response.status, response.headers.get("Location"), str(certificate.get("notAfter", "")))
-
-
-def _context(destination: Destination) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if not destination.tls_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _tls(url: str, until: str) -> Answer:

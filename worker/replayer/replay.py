@@ -107,7 +107,7 @@ class Pool:
         self._ledger = ledger
         self._destination = destination
         self._host, self._port = host_and_port(destination.url)
-        self._tls = _tls_context(destination)
+        self._tls = tls_context(destination)
 
         self._waiting: dict[_Waiting, None] = {}  # the queue, in the order of submission
         self._ready: deque[_Waiting] = deque()  # those whose lane's turn it is
@@ -156,7 +156,7 @@ class Pool:
     def refresh(self, destination: Destination) -> None:
         """Other limits and timeouts for the same url. Connections that no longer fit are closed once idle."""
         if destination.tls_verify != self._destination.tls_verify:
-            self._tls = _tls_context(destination)
+            self._tls = tls_context(destination)
             self._retire(list(self._connections))
         self._destination = destination
         self._retire(list(self._connections)[destination.connections :])
@@ -473,7 +473,8 @@ class Pool:
             self._retire([connection for connection in self._connections if connection.address is address][share:])
 
 
-def _tls_context(destination: Destination) -> ssl.SSLContext | None:
+def tls_context(destination: Destination) -> ssl.SSLContext | None:
+    """How an https destination is connected to: with its certificate verified, unless told not to. None for http."""
     if urlsplit(destination.url).scheme != "https":
         return None
     context = ssl.create_default_context()
