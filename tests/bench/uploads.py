@@ -23,7 +23,7 @@ def measure(rig: Rig, console: Console, rounds: int, seconds: int) -> list[Findi
     """CPU time per POST: of the worker, of its pure part alone, and of the loop; in turns."""
     recording = rig.recordings[UPLOAD.name]
     per_post = len(recording.ends) / recording.requests
-    replayed, framed = Rounds([], []), Rounds([], [])
+    replayed, framed, paced = Rounds([], []), Rounds([], []), Rounds([], [])
     with subject(rig) as worker:
         for number in range(rounds):
             reference = _receive(rig, recording)
@@ -33,16 +33,20 @@ def measure(rig: Rig, console: Console, rounds: int, seconds: int) -> list[Findi
             framed.subject.append(alone)
             replayed.yardstick.append(reference)
             framed.yardstick.append(reference)
+            paced.subject.append(outcome.cpu_per_request)
+            paced.yardstick.append(_receive_paced(rig, recording, RATE * seconds))
             console.print(
                 f"  round {number + 1}: replayed {outcome.cpu_per_request * 1e6:.1f} µs"
                 f" ({outcome.shard.user / outcome.shard.total:.0%} user mode), framed alone {alone * 1e6:.1f} µs,"
                 f" recv loop {reference * 1e6:.1f} µs for {per_post:.1f} datagrams:"
-                f" {replayed.ratios[-1]:.2f} and {framed.ratios[-1]:.2f}"
+                f" {replayed.ratios[-1]:.2f} and {framed.ratios[-1]:.2f};"
+                f" recv loop under the same load {paced.yardstick[-1] * 1e6:.1f} µs: {paced.ratios[-1]:.2f}"
             )
             for fault in outcome.faults():
                 console.print(f"    [red]{fault}[/]")
     return [
         replayed.finding("2. CPU per 64 KiB POST, over a recv loop's", most=4, aim=2.5),
+        paced.finding("   over a recv loop's under the same load"),
         framed.finding("   its decapsulation, reassembly and framing alone"),
     ]
 
@@ -60,6 +64,17 @@ def _receive(rig: Rig, recording: Recording) -> float:
             raise RuntimeError(f"the recv loop lost {count - heard.datagrams:,} of {count:,} datagrams")
         used += heard.cpu
     return used / (AT_ONCE * TIMES)
+
+
+def _receive_paced(rig: Rig, recording: Recording, requests: int) -> float:
+    """Seconds of CPU that the loop needs per POST when they come as they come to the worker."""
+    count = recording.count(requests)
+    rig.listener.expect(count)
+    rig.sender.play(Order(recording.name, requests, RATE, rig.listener.port))
+    heard = rig.listener.finish()
+    if heard.datagrams != count:
+        raise RuntimeError(f"the recv loop lost {count - heard.datagrams:,} of {count:,} datagrams")
+    return heard.cpu / requests
 
 
 def _frame(recording: Recording) -> float:

@@ -34,9 +34,12 @@ from replayer.pipeline import Pipeline, Route
 from replayer.replay import Pool
 from replayer.rewrite import Outgoing
 from replayer.settings import Settings
+from replayer.steering import effective_buffer
 
 TICK = 0.05
-BATCH = 32  # datagrams per wake-up at most: no more requests than the connections have answered until the next
+BATCH = 32  # datagrams per turn at most: no more requests than the connections have answered until the next
+PAUSE = 0.002  # seconds between two turns that did not fill: the more datagrams a turn has, the less each costs
+PAUSE_BUFFER = 4 << 20  # a receive buffer smaller than this may not hold what comes during a pause
 LARGEST = 65_536  # no UDP payload is longer, so none is cut
 _PR_SET_PDEATHSIG = 1
 
@@ -48,15 +51,15 @@ log = logging.getLogger("replayer.shard")
 
 def receiver(
     sock: socket.socket, receive: Receive, destinations: Destinations, live: "memoryview[int]"
-) -> Callable[[], None]:
-    """What to do when `sock` is readable. The hot path: all it needs is local, `destinations` is changed in place.
+) -> Callable[[], int]:
+    """A turn of `sock`; returns how many datagrams it had. The hot path: all is local, `destinations` changes in place.
 
     All datagrams are read, and their number stored, before the first is looked at: however that ends, the number is
     right. Work goes in stages, as many of one kind in a row cost less than in turns with others.
     """
     recv = sock.recv
 
-    def wake_up() -> None:
+    def turn() -> int:
         datagrams: list[bytes] = []
         append = datagrams.append
         try:
@@ -67,8 +70,47 @@ def receiver(
         live[0] += len(datagrams)
         now = monotonic()
         deliver(receive(datagrams, now), destinations, now)
+        return len(datagrams)
 
-    return wake_up
+    return turn
+
+
+class Intake:
+    """When a socket has its turns: woken by a datagram, then, if `patient`, every PAUSE until a turn finds nothing."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, turn: Callable[[], int], *, patient: bool
+    ) -> None:
+        self.sock = sock
+        self._loop = loop
+        self._turn = turn
+        self._patient = patient
+        self._next: asyncio.Handle | None = None
+        loop.add_reader(sock, self._wake)
+
+    def stop(self) -> None:
+        """No more turns."""
+        self._loop.remove_reader(self.sock)
+        if self._next is not None:
+            self._next.cancel()
+
+    def _wake(self) -> None:
+        count = self._turn()
+        if self._patient:
+            self._loop.remove_reader(self.sock)
+            self._plan(count)
+
+    def _again(self) -> None:
+        count = self._turn()
+        if count:
+            self._plan(count)
+        else:
+            self._next = None
+            self._loop.add_reader(self.sock, self._wake)
+
+    def _plan(self, count: int) -> None:
+        full = count == BATCH
+        self._next = self._loop.call_soon(self._again) if full else self._loop.call_later(PAUSE, self._again)
 
 
 def deliver(requests: list[Request], destinations: Destinations, now: float) -> None:
@@ -98,20 +140,23 @@ class Shard:
         self._pools: dict[str, Pool] = {}
         self._retiring: dict[str, Pool] = {}  # of destinations that left the settings, until nothing is pending
         self._drain_until: float | None = None
-        self._sockets = [vxlan]
         self._apply(settings, first["generation"])
 
-        receive = self._pipeline.receive_all
         live = snapshot.live_counter(memory)
-        self._loop.add_reader(vxlan, receiver(vxlan, receive, self._destinations, live))
+        receive = self._pipeline.receive_all
+        self._intakes: list[Intake] = []
+        self._take_in(vxlan, receive, live)
         if geneve is not None:
-            self._sockets.append(geneve)
-            unwrap = partial(receive, unwrap=decap.geneve)
-            self._loop.add_reader(geneve, receiver(geneve, unwrap, self._destinations, live))
+            self._take_in(geneve, partial(receive, unwrap=decap.geneve), live)
         control.setblocking(False)
         self._loop.add_reader(control, self._obey)
         self._obey_lines()
         self._tick()
+
+    def _take_in(self, sock: socket.socket, receive: Receive, live: "memoryview[int]") -> None:
+        turn = receiver(sock, receive, self._destinations, live)
+        patient = effective_buffer(sock) >= PAUSE_BUFFER
+        self._intakes.append(Intake(self._loop, sock, turn, patient=patient))
 
     def _obey(self) -> None:
         data = self._control.recv(LARGEST)
@@ -175,12 +220,12 @@ class Shard:
     def _drain(self, now: float, until: float) -> None:
         """Read what the sockets still hold, end the pipeline, wait for the answers: all of it `until` a time."""
         late = now >= until
-        if self._sockets and (late or not _readable(self._sockets)):
-            for sock in self._sockets:
-                self._loop.remove_reader(sock)
-            self._sockets.clear()
+        if self._intakes and (late or not _readable(intake.sock for intake in self._intakes)):
+            for intake in self._intakes:
+                intake.stop()
+            self._intakes.clear()
             deliver(self._pipeline.close(now), self._destinations, now)
-        if not self._sockets and (late or not any(pool.pending for pool in self._all_pools())):
+        if not self._intakes and (late or not any(pool.pending for pool in self._all_pools())):
             for pool in self._all_pools():
                 pool.abort()
             self.finished.set()

@@ -1,5 +1,6 @@
 """One shard: its receive loop by itself, then the process as the supervisor starts it."""
 
+import asyncio
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
+import uvloop
 
 import replayer
 from replayer import shard, snapshot
@@ -65,10 +67,10 @@ class Scripted:
 def test_every_datagram_is_counted_before_the_first_is_looked_at(wire: tuple[socket.socket, socket.socket]) -> None:
     sender, receiver = wire
     scripted = Scripted(memoryview(bytearray(8)).cast("Q"), [])
-    wake_up = shard.receiver(receiver, scripted.receive, [(scripted.outgoing, scripted.submit)], scripted.live)
+    turn = shard.receiver(receiver, scripted.receive, [(scripted.outgoing, scripted.submit)], scripted.live)
     for data in (b"aB", b"", b"CD"):
         sender.send(data)
-    wake_up()
+    turn()
     assert scripted.log == [
         ("receive", "aB", 3),
         ("receive", "", 3),
@@ -77,14 +79,14 @@ def test_every_datagram_is_counted_before_the_first_is_looked_at(wire: tuple[soc
         ("submit", "C", 3),
         ("submit", "D", 3),
     ]
-    wake_up()
+    turn()
     assert scripted.live[0] == 3
 
 
-def test_a_wake_up_ends_after_a_batch(wire: tuple[socket.socket, socket.socket]) -> None:
+def test_a_turn_ends_after_a_batch(wire: tuple[socket.socket, socket.socket]) -> None:
     sender, receiver = wire
     scripted = Scripted(memoryview(bytearray(8)).cast("Q"), [])
-    wake_up = shard.receiver(receiver, scripted.receive, [], scripted.live)
+    turn = shard.receiver(receiver, scripted.receive, [], scripted.live)
     sent = 0
     sender.setblocking(False)
     while sent < shard.BATCH + 1:
@@ -93,20 +95,51 @@ def test_a_wake_up_ends_after_a_batch(wire: tuple[socket.socket, socket.socket])
         except BlockingIOError:  # the kernel holds few datagrams of this kind
             break
         sent += 1
-    wake_up()
+    turn()
     assert scripted.live[0] == min(sent, shard.BATCH)
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_every_datagram_has_its_turn(wire: tuple[socket.socket, socket.socket], patient: bool) -> None:
+    """In bursts and one by one: whether the socket pauses between its turns or is woken by each datagram."""
+    sender, receiver = wire
+    scripted = Scripted(memoryview(bytearray(8)).cast("Q"), [])
+    read = shard.receiver(receiver, scripted.receive, [], scripted.live)
+
+    async def send_all(bursts: tuple[int, ...]) -> None:
+        read_all = asyncio.Event()
+
+        def turn() -> int:
+            count = read()
+            if scripted.live[0] == sent:
+                read_all.set()
+            return count
+
+        sent = 0
+        intake = shard.Intake(asyncio.get_running_loop(), receiver, turn, patient=patient)
+        for burst in bursts:
+            read_all.clear()
+            for number in range(sent, sent + burst):
+                sender.send(b"%d" % number)
+            sent += burst
+            async with asyncio.timeout(10):
+                await read_all.wait()
+        intake.stop()
+
+    uvloop.run(send_all((1, 1, 5, 1, 9, 1, 1, 7) * 20))
+    assert [data for _, data, _ in scripted.log] == [str(number) for number in range(26 * 20)]
 
 
 def test_destinations_change_under_the_loop(wire: tuple[socket.socket, socket.socket]) -> None:
     sender, receiver = wire
     scripted = Scripted(memoryview(bytearray(8)).cast("Q"), [])
     destinations: shard.Destinations = []
-    wake_up = shard.receiver(receiver, scripted.receive, destinations, scripted.live)
+    turn = shard.receiver(receiver, scripted.receive, destinations, scripted.live)
     sender.send(b"A")
-    wake_up()
+    turn()
     destinations[:] = [(scripted.outgoing, scripted.submit)] * 2
     sender.send(b"B")
-    wake_up()
+    turn()
     assert [entry[1] for entry in scripted.log if entry[0] == "submit"] == ["B", "B"]
 
 
