@@ -197,8 +197,8 @@ def _request(destination: Destination, method: str) -> _Reply:
         channel = connection.sock
         certificate = (channel.getpeercert() if isinstance(channel, ssl.SSLSocket) else None) or {}
         connection.request(method, parts.path or "/", preload_content=False)
-        response = connection.getresponse()
-        return _Reply(response.status, response.headers.get("Location"), str(certificate.get("notAfter", "")))
+        with closing(connection.getresponse()) as response:
+            return _Reply(response.status, response.headers.get("Location"), str(certificate.get("notAfter", "")))
 
 
 def _tls(url: str, until: str) -> Answer:

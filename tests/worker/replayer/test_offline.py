@@ -73,6 +73,8 @@ def serving(server: Server) -> Iterator[str]:
     thread.start()
 
     async def stop() -> None:
+        for _ in range(5):  # a connection still in the backlog would find no listener that it could belong to
+            await asyncio.sleep(0)
         listener.close()
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:  # those of connections being accepted too
             listener.close_clients()
