@@ -286,7 +286,7 @@ def _kin(tombstone: Tombstone, segment: Segment) -> tuple[bool, int]:
     if flags & SYN:
         return offset + 1 == tombstone.start, offset + 1
     furthest = tombstone.next if tombstone.ended else tombstone.next + LATE
-    return tombstone.start - 1 <= offset <= furthest and offset + len(data) <= furthest, offset
+    return tombstone.start - 1 <= offset and offset + len(data) <= furthest, offset
 
 
 def _within(span: tuple[int, int] | None, seq: int, size: int) -> bool:

@@ -142,8 +142,7 @@ class Framer:
             if self._phase == _BOUNDARY:
                 match = whole_head(data)
                 if match is not None and 0 not in data and data.count(10) == data.count(13):
-                    parts = self._rules.split.split(data)
-                    names = [name.lower() for name in parts[1::3]]
+                    parts, names = self._rules.split_head(data)
                     method, target, version = match.groups()
                     if (
                         names.count(b"host") == 1
