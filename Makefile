@@ -15,12 +15,12 @@ SHELL := /bin/bash
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 BIN := .venv/bin
-TYPED := $(wildcard worker/replayer lab tests)
+TYPED := $(wildcard worker/replayer layers/mirroring/mirroring functions lab tests)
 
 # Set-up runs again when one of these changed, when the tree moved (.ready holds the place it was made for),
 # and when the interpreter under .venv went away.
 READY := .venv/.ready
-SETUP_INPUTS := requirements.lock pyproject.toml worker/pyproject.toml tools/setup.sh tools/find-python.sh
+SETUP_INPUTS := requirements.lock pyproject.toml worker/pyproject.toml layers/mirroring/pyproject.toml tools/setup.sh tools/find-python.sh
 ifneq ($(shell test -x $(BIN)/python && cat $(READY) 2>/dev/null),$(shell pwd -P))
 .PHONY: $(READY)
 endif
@@ -60,10 +60,13 @@ format: $(READY) ## rewrites the code as ruff wants it
 bench: $(READY) system ## the four measurements, with their ratios
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-lock: $(READY) ## requirements.lock anew from the pyproject files
+lock: $(READY) ## requirements.lock, and the layer's requirements.txt, anew from the pyproject files
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.13 \
 		--generate-hashes --no-emit-index-url $(if $(UPGRADE),--upgrade) \
-		worker/pyproject.toml --group dev --output-file requirements.lock
+		worker/pyproject.toml layers/mirroring/pyproject.toml --extra cli --group dev --output-file requirements.lock
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.13 \
+		--no-emit-index-url --no-annotate --constraint requirements.lock \
+		layers/mirroring/pyproject.toml --output-file layers/mirroring/requirements.txt
 	@$(MAKE) --no-print-directory setup
 
 clean: ## removes .venv and all caches

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly LOCK=requirements.lock PACKAGES=(worker)
+readonly LOCK=requirements.lock PACKAGES=(worker layers/mirroring)
 export UV_SYSTEM_CERTS=true UV_PYTHON_DOWNLOADS=manual PIP_DISABLE_PIP_VERSION_CHECK=1
 
 say() { printf 'setup: %s\n' "$*"; }

@@ -1,4 +1,4 @@
-"""`python -m tests.bench`: the four measurements, or those named. A missed target is shown, and is no error."""
+"""`python -m tests.bench`: the five measurements, or those named. A missed target is shown, and is no error."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ from rich.console import Console
 
 from lab.network import prerequisites, sandbox
 from lab.network.topology import NetworkError
-from tests.bench import ceiling, gets, memory, uploads
+from tests.bench import ceiling, gets, memory, planning, uploads
 from tests.bench.processes import busy
 from tests.bench.recording import RecordingError
 from tests.bench.result import Finding, show
@@ -22,6 +22,7 @@ MEASUREMENTS = {
     "ceiling": ("3. Highest rate without loss", (GET, ONCE)),
     "memory": ("4. Memory per idle flow", (GET,)),
 }
+PLANNING = "plan"  # of the control plane: needs no network
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +43,24 @@ QUICK = Length(rounds=2, seconds=2, probe=1.0, confirm=2.0, recording=0.4)
 def main() -> int:
     """The exit code: 0 whenever everything could be measured."""
     options = _options()
-    problem = prerequisites.complaint()
+    length = QUICK if options.quick else FULL
+    names = options.measurements or [*MEASUREMENTS, PLANNING]
+    data_path = [name for name in names if name != PLANNING]
+    problem = prerequisites.complaint() if data_path else ""
     if problem:
         print(problem, file=sys.stderr)
         return 2
-    names = options.measurements or list(MEASUREMENTS)
+    console = Console(highlight=False, soft_wrap=True)
+    console.width = max(console.width, 130)
     try:
-        sandbox.enter()
-        _run(names, QUICK if options.quick else FULL)
+        if data_path:
+            sandbox.enter()
+        others = busy(1.0)
+        console.print(f"{os.cpu_count()} cores, {others:.0%} of them in use before anything of the bench runs")
+        if data_path:
+            _run(data_path, length, console)
+        if PLANNING in names:
+            _plan(length, console)
     except (sandbox.SandboxError, NetworkError, RecordingError, RuntimeError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -59,24 +70,21 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
+    known = [*MEASUREMENTS, PLANNING]
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench", description=__doc__,
         epilog="examples: make bench; make bench ARGS='get upload'; make bench ARGS=--quick",
     )  # fmt: skip
-    parser.add_argument("measurements", nargs="*", metavar="MEASUREMENT", help=f"some of {', '.join(MEASUREMENTS)}")
+    parser.add_argument("measurements", nargs="*", metavar="MEASUREMENT", help=f"some of {', '.join(known)}")
     parser.add_argument("--quick", action="store_true", help="short rounds and few: a first impression, minutes less")
     options = parser.parse_args()
     for name in options.measurements:
-        if name not in MEASUREMENTS:
-            parser.error(f"there is no measurement {name!r}: choose from {', '.join(MEASUREMENTS)}")
+        if name not in known:
+            parser.error(f"there is no measurement {name!r}: choose from {', '.join(known)}")
     return options
 
 
-def _run(names: list[str], length: Length) -> None:
-    console = Console(highlight=False, soft_wrap=True)
-    console.width = max(console.width, 130)
-    others = busy(1.0)
-    console.print(f"{os.cpu_count()} cores, {others:.0%} of them in use before anything of the bench runs")
+def _run(names: list[str], length: Length, console: Console) -> None:
     kinds = tuple(dict.fromkeys(kind for name in names for kind in MEASUREMENTS[name][1]))
     console.print(f"recording, mirrored by the kernel: {', '.join(kind.name for kind in kinds)}")
     findings: list[Finding] = []
@@ -91,6 +99,12 @@ def _run(names: list[str], length: Length) -> None:
             console.print(MEASUREMENTS[name][0])
             findings += _measure(name, bench, console, length)
     show(console, "What the data path costs (medians; in brackets the extremes of the rounds)", findings)
+
+
+def _plan(length: Length, console: Console) -> None:
+    console.print("5. A full look of the control plane")
+    findings = planning.measure(console, length.rounds)
+    show(console, "What the control plane costs (CPU, medians; in brackets the extremes)", findings, "control plane")
 
 
 def _measure(name: str, bench: Rig, console: Console, length: Length) -> list[Finding]:

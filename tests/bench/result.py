@@ -53,10 +53,10 @@ def microseconds(seconds: Iterable[float]) -> str:
     return f"{median(seconds) * 1e6:.1f} µs"
 
 
-def show(console: Console, title: str, findings: Iterable[Finding]) -> None:
+def show(console: Console, title: str, findings: Iterable[Finding], subject: str = "worker") -> None:
     """Print a table."""
     table = Table(title=title, title_justify="left", title_style="bold", expand=False)
-    for name in ("", "worker", "yardstick", "ratio", "target"):
+    for name in ("", subject, "yardstick", "ratio", "target"):
         table.add_column(name, justify="left" if not name else "right", overflow="fold")
     for finding in findings:
         mark = {None: "", True: " [green]met[/]", False: " [red]missed[/]"}[finding.met]

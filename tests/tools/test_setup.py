@@ -144,6 +144,7 @@ def test_setup_makes_the_environment_with_what_the_lock_pins(machine: Machine) -
         "setup: installing uv 9.9.9",
         "setup: installing 2 pinned packages",
         "setup: installing worker/ (editable)",
+        "setup: installing layers/mirroring/ (editable)",
         "setup: done",
     ]
     calls = machine.called()
@@ -155,6 +156,7 @@ def test_setup_makes_the_environment_with_what_the_lock_pins(machine: Machine) -
         "    --hash=sha256:cc",
         "uv pip sync --require-hashes requirements.lock",
         "uv pip install --no-deps --no-build-isolation --editable worker",
+        "uv pip install --no-deps --no-build-isolation --editable layers/mirroring",
     ]
     assert calls[2].startswith("-m pip install --quiet --no-input --require-hashes --requirement ")
     assert (machine.tree / ".venv/.ready").read_text().strip() == str(machine.tree.resolve())

@@ -1,0 +1,45 @@
+"""The guards: what a run may delete at most. A tripped guard holds back every delete, and nothing else.
+
+They stand between a plan and its execution, for the mistakes that no single decision shows: a policy whose selection
+was emptied by a typing error, a describe that came back with nothing. Sessions that the world itself has ended (see
+`Delete.evident`) are no such sign: a group that scales in from 200 to 20 instances is not held up by the fraction.
+"""
+
+from dataclasses import replace
+
+from mirroring.model import Finding, Plan, Trouble, World, owned
+from mirroring.policy import Limits
+
+FREE_DELETES = 5  # so few are never too large a fraction: half of four sessions is two
+
+
+def guard(plan: Plan, world: World, limits: Limits, *, owner: str) -> Plan:
+    """The plan, or the plan without its deletes and with a finding that says why."""
+    why = _objection(plan, world, limits, owner)
+    if not why:
+        return plan
+    text = f"{len(plan.delete)} deletes are held back: {why}"
+    return replace(plan, delete=(), findings=(*plan.findings, Finding(Trouble.GUARD, text)))
+
+
+def _objection(plan: Plan, world: World, limits: Limits, owner: str) -> str:
+    """One sentence with the remedy, or nothing."""
+    deletes = len(plan.delete)
+    if not deletes:
+        return ""
+    if world.everything and not world.instances:
+        return (
+            "EC2 listed no instance at all while sessions of ours exist."
+            " If that is true, delete the sessions by hand, or with the stack"
+        )
+    if deletes > limits.deletes:
+        return f"limits.deletes allows {limits.deletes} a run. Check the policy with `mirrorctl plan`, or raise it"
+    selected = sum(1 for delete in plan.delete if not delete.evident)
+    ours = sum(1 for session in world.sessions if owned(session, owner))
+    if world.everything and selected > max(FREE_DELETES, limits.delete_fraction * ours):
+        return (
+            f"{selected} of {ours} sessions would go because the selection changed or their instance was not listed,"
+            f" and limits.delete_fraction allows {limits.delete_fraction:.0%}."
+            " Check the policy with `mirrorctl plan`, or raise it"
+        )
+    return ""

@@ -1,0 +1,323 @@
+"""Looks at the world, decides what is to be done, does it, and reports.
+
+A run reads the scope's instances and sessions anew, always. The policy, targets and filters may be a minute old, which
+keeps a look at one instance to three calls; but before anything is modified or deleted for a reason that rests on such
+an answer, the answer is read anew and the decision taken anew (`_rests_on`).
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+from mirroring.answers import Answer, answer
+from mirroring.apply import MARGIN, Applied, Applier, Pace, Writes
+from mirroring.environment import Environment
+from mirroring.guards import guard
+from mirroring.memory import Answers, Refusals, Topic
+from mirroring.model import (
+    Filter,
+    Finding,
+    Instance,
+    Plan,
+    Refused,
+    Scope,
+    Session,
+    Target,
+    Trouble,
+    Wanted,
+    World,
+    owned,
+)
+from mirroring.permissions import FORBIDDEN, Gate, Permissions
+from mirroring.plan import make_plan
+from mirroring.policy import Policy, check_names
+from mirroring.report import Action, Change, Failure, Report, count
+from mirroring.store import InForce, NoPolicy, Refusal
+from mirroring.wanted import Barred, bar, wanted
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+class Cloud(Writes, Gate, Protocol):
+    @property
+    def calls(self) -> int: ...
+    def instances(self, ids: Collection[str] | None) -> dict[str, Instance]: ...
+    def sessions(self, *, interfaces: Collection[str] = (), instances: Collection[str] = ()) -> list[Session]: ...
+    def targets(self, ids: Collection[str] | None) -> dict[str, Target]: ...
+    def filters(self, ids: Collection[str]) -> dict[str, Filter]: ...
+
+
+class Policies(Protocol):
+    def read(self) -> InForce: ...
+    def paused(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Decision:
+    in_force: InForce
+    world: World
+    wanted: Wanted
+    barred: Barred
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """What is read anew in every run."""
+
+    scope: Scope
+    instances: Mapping[str, Instance]
+    sessions: tuple[Session, ...]
+
+
+class Reconciler:
+    """One per container. It remembers answers for a minute, refusals for an hour, and the write budget."""
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        store: Policies,
+        environment: Environment,
+        clock: Callable[[], datetime],
+        sleep: Callable[[float], None],
+    ) -> None:
+        self._cloud = cloud
+        self._store = store
+        self._environment = environment
+        self._clock = clock
+        self._answers = Answers(clock)
+        self._refusals = Refusals(clock)
+        self._permissions = Permissions(cloud, environment.owner, clock)
+        self._pace = Pace(clock, sleep)
+        self._state_seen = _LONG_AGO
+        self._ours = 0  # sessions of ours at the last look at everything
+
+    def run(
+        self, scope: Scope, remaining: Callable[[], float], *, on_change: Callable[[Change], None] | None = None
+    ) -> Report:
+        """Makes the scope's sessions what the policy wants, as far as time and AWS allow."""
+        before = self._cloud.calls
+        report = self._run(scope, remaining, on_change)
+        return replace(report, calls=self._cloud.calls - before)
+
+    def look(self, scope: Scope) -> Decision:
+        """What would be done in this scope, before references are checked. Raises Refused and NoPolicy."""
+        self._answers.begin()
+        if scope.everything or scope.policy_changed or scope.plan_only:
+            self._answers.forget(Topic)
+        return self._decide(self._read(scope))
+
+    def _run(self, scope: Scope, remaining: Callable[[], float], on_change: Callable[[Change], None] | None) -> Report:
+        if not scope.everything and not scope.instances:
+            return Report(scope)
+        if remaining() < MARGIN:
+            return Report(scope, everything=True, out_of_time=True)
+        if scope.policy_changed:
+            self._refusals.clear()
+        try:
+            decision = self.look(scope)
+        except NoPolicy as error:
+            return Report(scope, stopped=f"Nothing was changed: {error}", refused=_refusals(error.refused))
+        except Refused as refused:
+            return _unread(scope, refused)
+        found = self._check(decision) if scope.policy_changed or scope.plan_only else ()
+        decision = self._permitted(decision)
+        report = self._report(scope, decision, found)
+        if report.paused or scope.plan_only:
+            return report
+        applied = self._apply(decision, remaining, on_change)
+        self._learn(applied, decision)
+        return _with(report, applied)
+
+    # Look
+
+    def _read(self, scope: Scope) -> _Sight:
+        if scope.everything:
+            return _Sight(scope, self._cloud.instances(None), tuple(self._cloud.sessions()))
+        instances = self._cloud.instances(scope.instances)
+        running = [instance for instance in instances.values() if instance.state == "running"]
+        interfaces = [interface.id for instance in running for interface in instance.interfaces]
+        others = sorted(instances.keys() - {instance.id for instance in running})
+        if not interfaces and not others:
+            return _Sight(scope, instances, ())  # to ask for no interface would be to ask for all sessions
+        sessions = self._cloud.sessions(interfaces=interfaces, instances=others)
+        return _Sight(scope, instances, tuple(sessions))
+
+    # Decide
+
+    def _decide(self, sight: _Sight) -> Decision:
+        """At most three times: each time, what a change rests on and is old is asked for anew."""
+        while True:
+            decision = self._decide_once(sight)
+            stale = self._answers.old() & _rests_on(decision)
+            if not stale:
+                return decision
+            self._answers.forget(stale)
+
+    def _decide_once(self, sight: _Sight) -> Decision:
+        in_force = self._answers.get(Topic.POLICY, [""], lambda _: {"": self._read_policy()})[""]
+        policy, scope, now = in_force.policy, sight.scope, self._clock()
+        ours = [session for session in sight.sessions if owned(session, self._environment.owner)]
+        named = {target for source in policy.sources for target in source.targets}
+        known = self._answers.get(Topic.TARGETS, [""], lambda _: {"": self._cloud.targets(None)})[""]
+        barred = bar(self._environment.worker_groups, known.values())
+        world = World(
+            everything=scope.everything,
+            asked=scope.instances,
+            instances=sight.instances,
+            sessions=sight.sessions,
+            targets=self._answers.get(Topic.TARGETS, named | {session.target for session in ours}, self._cloud.targets),
+            filters={},
+        )
+        wishes = wanted(policy, world, now, barred=barred)
+        world = replace(world, filters=self._filters(policy, sight, wishes, ours))
+        plan = make_plan(
+            wishes,
+            world,
+            owner=self._environment.owner,
+            now=now,
+            limits=policy.limits,
+            quarantined=self._refusals.all(),
+            elsewhere=0 if scope.everything else max(0, self._ours - len(ours)),
+        )
+        if scope.everything:
+            self._ours = plan.actual
+        plan = guard(plan, world, policy.limits, owner=self._environment.owner)
+        return Decision(in_force, world, wishes, barred, plan)
+
+    def _read_policy(self) -> InForce:
+        seen = self._clock()
+        in_force = self._store.read()
+        self._state_seen = seen
+        return in_force
+
+    def _filters(self, policy: Policy, sight: _Sight, wishes: Wanted, ours: Iterable[Session]) -> Mapping[str, Filter]:
+        """Those of the policy, of ours, and of whoever else mirrors an interface of ours."""
+        beside = {session.filter for session in sight.sessions if session.interface in wishes.wishes}
+        ids = {source.filter for source in policy.sources} | {session.filter for session in ours} | beside
+        return self._answers.get(Topic.FILTERS, ids, self._cloud.filters)
+
+    # Check
+
+    def _check(self, decision: Decision) -> tuple[Finding, ...]:
+        """The policy's references, before the first change."""
+        self._permissions.check(decision.wanted, decision.world)
+        keys = self._environment.autotag_keys
+        problems = check_names(decision.in_force.policy, keys) if keys else ()
+        return tuple(Finding(Trouble.FORBIDDEN, f"{problem.path}: {problem.remedy}") for problem in problems)
+
+    def _permitted(self, decision: Decision) -> Decision:
+        return replace(decision, plan=self._permissions.narrowed(decision.plan, decision.wanted))
+
+    # Act
+
+    def _apply(
+        self, decision: Decision, remaining: Callable[[], float], on_change: Callable[[Change], None] | None
+    ) -> Applied:
+        self._pace.at(decision.in_force.policy.limits.writes_per_second)
+        applier = Applier(
+            self._cloud,
+            owner=self._environment.owner,
+            pace=self._pace,
+            refusals=self._refusals,
+            remaining=remaining,
+            paused=self._store.paused,
+            looked=self._state_seen,
+            replan=self._replan,
+            on_change=on_change,
+        )
+        return applier.apply(decision.plan)
+
+    def _replan(self, instance: str, interface: str) -> Plan:
+        """What one interface needs now. Deletes are left to the next run, which counts them all at its guards."""
+        try:
+            decision = self._permitted(self._decide(self._read(Scope(instances=frozenset({instance})))))
+        except NoPolicy as error:
+            raise Refused("GetParameters", "NoPolicy", str(error)) from error
+        return Plan(
+            create=tuple(one for one in decision.plan.create if one.session.interface == interface),
+            modify=tuple(one for one in decision.plan.modify if one.after.interface == interface),
+        )
+
+    def _learn(self, applied: Applied, decision: Decision) -> None:
+        """A source that the stack may not serve is left alone after the first refusal, without a check too."""
+        for failure in applied.failed:
+            wish = decision.wanted.wishes.get(failure.interface)
+            if wish and failure.action is not Action.DELETE and failure.code == FORBIDDEN:
+                self._permissions.learn(wish.source, failure.text)
+
+    # Report
+
+    def _report(self, scope: Scope, decision: Decision, found: tuple[Finding, ...]) -> Report:
+        in_force, plan, world = decision.in_force, decision.plan, decision.world
+        ours = [session for session in world.sessions if owned(session, self._environment.owner)]
+        orphans = sum(session.description not in world.instances for session in ours) if scope.everything else 0
+        unmet = plan.desired - plan.kept - len(plan.modify) - len(plan.create)
+        return Report(
+            scope,
+            plan=plan,
+            findings=plan.findings + found,
+            unfinished=frozenset() if scope.plan_only else _not_there_yet(scope, world),
+            paused=in_force.paused,
+            why_paused=in_force.why_paused,
+            waiting=scope.attempt > 0 and unmet > 0 and count(plan.findings, Trouble.TARGET_UNHEALTHY) > 0,
+            policy=f"{in_force.parameter}:{in_force.version}",
+            refused=_refusals(in_force.refused),
+            orphaned=orphans,
+        )
+
+
+def _rests_on(decision: Decision) -> frozenset[Topic]:
+    """What, besides the world as it was just read, the plan's deletes and modifications rest on."""
+    plan = decision.plan
+    if not plan.delete and not plan.modify:
+        return frozenset()
+    judged = decision.wanted.wishes.keys() | decision.barred.targets
+    by_target = any(one.session.interface in judged for one in plan.delete)
+    by_target |= any("target" in one.changes for one in plan.modify)
+    return frozenset({Topic.POLICY, Topic.TARGETS} if by_target else {Topic.POLICY})
+
+
+def _not_there_yet(scope: Scope, world: World) -> frozenset[str]:
+    """Instances that an event announced and EC2 does not show yet as running, with interfaces."""
+    found = world.instances
+    return frozenset(
+        name
+        for name in scope.fresh
+        if name not in found
+        or found[name].state == "pending"
+        or (found[name].state == "running" and not found[name].interfaces)
+    )
+
+
+def _refusals(refused: Iterable[Refusal]) -> tuple[str, ...]:
+    return tuple(f"{one.parameter}:{one.version}: {one.error}" for one in refused)
+
+
+def _unread(scope: Scope, refused: Refused) -> Report:
+    """Half a look is none: nothing is changed."""
+    given = answer(refused.operation, refused.code)
+    return Report(
+        scope,
+        failed=(Failure(Action.READ, "", "", refused.code, given, str(refused)),),
+        everything=True,
+        stopped=f"Nothing was changed: {refused}" if given is Answer.STOP else "",
+    )
+
+
+def _with(report: Report, applied: Applied) -> Report:
+    made = {action: tuple(one for one in applied.changes if one.action is action) for action in Action}
+    return replace(
+        report,
+        created=made[Action.CREATE],
+        modified=made[Action.MODIFY],
+        deleted=made[Action.DELETE],
+        failed=tuple(applied.failed),
+        findings=report.findings + tuple(applied.findings),
+        unfinished=report.unfinished | applied.unfinished,
+        out_of_time=applied.out_of_time,
+        paused=applied.paused,
+        why_paused="the stack was paused while the run was under way" if applied.paused else "",
+        stopped=applied.stopped,
+    )

@@ -1,0 +1,261 @@
+"""One look for a batch, and an answer for each of its records."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from io import StringIO
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirroring.batch import FIRST_DELAY, LONGEST_DELAY, SWEEPS, Shell, delay_of, settle, unpack
+from mirroring.bus import Unsent
+from mirroring.model import Refused, Scope, Session
+from mirroring.report import Action, Change, Report
+from mirroring.telemetry import Telemetry
+
+NOW = datetime(2026, 11, 23, 8, 5, tzinfo=UTC)
+SESSION = Session("tms-1", "eni-1", "tmt-1", "tmf-1", 1, 77, 8500, "i-1", {"mirror:source": "web"})
+
+
+_owners = count()  # powertools keeps one logger per name
+
+
+class Context:
+    def get_remaining_time_in_millis(self) -> int:
+        return 42_000
+
+
+@dataclass
+class Runs:
+    """A reconciler that only reports."""
+
+    report: Report = field(default_factory=lambda: Report(Scope()))
+    scopes: list[Scope] = field(default_factory=list)
+    remaining: float = 0.0
+
+    def run(
+        self, scope: Scope, remaining: Callable[[], float], *, on_change: Callable[[Change], None] | None = None
+    ) -> Report:
+        self.scopes.append(scope)
+        self.remaining = remaining()
+        return replace(self.report, scope=scope)
+
+
+@dataclass
+class Bus:
+    announced: list[Mapping[str, Any]] = field(default_factory=list)
+    queued: list[tuple[Mapping[str, Any], int]] = field(default_factory=list)
+    postponed: dict[str, int] = field(default_factory=dict)
+    unsent: tuple[Unsent, ...] = ()
+    deaf: bool = False
+
+    def announce(self, details: Iterable[Mapping[str, Any]]) -> tuple[Unsent, ...]:
+        self.announced += details
+        return self.unsent
+
+    def enqueue(self, message: Mapping[str, Any], delay: int) -> None:
+        self.queued.append((message, delay))
+
+    def postpone(self, receipt_handle: str, seconds: int) -> None:
+        if self.deaf:
+            raise Refused("ChangeMessageVisibility", "AccessDenied", "no")
+        self.postponed[receipt_handle] = seconds
+
+
+class World:
+    """The shell with everything around it."""
+
+    def __init__(self, report: Report | None = None) -> None:
+        self.runs = Runs(report or Report(Scope()))
+        self.bus = Bus()
+        self.log = StringIO()
+        telemetry = Telemetry(f"batch-{next(_owners)}", self.log)
+        self.shell = Shell(self.runs, self.bus, telemetry, "stack", lambda: NOW)
+
+    def handle(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        return self.shell.handle(event, Context())
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.getvalue().splitlines()]
+
+
+def state(instance: str, value: str = "running") -> dict[str, Any]:
+    return {
+        "id": f"event-{instance}",
+        "source": "aws.ec2",
+        "detail-type": "EC2 Instance State-change Notification",
+        "time": "2026-11-23T08:00:00Z",
+        "detail": {"instance-id": instance, "state": value},
+    }
+
+
+SWEEP = {"id": "sweep", "source": "aws.events", "detail-type": "Scheduled Event", "detail": {}}
+
+
+def record(number: int, body: object, received: int = 1) -> dict[str, Any]:
+    return {
+        "messageId": f"m-{number}",
+        "receiptHandle": f"r-{number}",
+        "body": body if isinstance(body, str) else json.dumps(body),
+        "attributes": {"ApproximateReceiveCount": str(received)},
+        "eventSource": "aws:sqs",
+    }
+
+
+def batch(*bodies: object, received: int = 1) -> dict[str, Any]:
+    return {"Records": [record(number, body, received) for number, body in enumerate(bodies, 1)]}
+
+
+def failures(answer: Mapping[str, Any]) -> set[str]:
+    return {one["itemIdentifier"] for one in answer["batchItemFailures"]}
+
+
+def test_all_records_of_a_batch_are_one_look() -> None:
+    world = World()
+    answer = world.handle(batch(state("i-1"), state("i-2"), state("i-1")))
+    both = frozenset({"i-1", "i-2"})
+    assert world.runs.scopes == [Scope(instances=both, fresh=both)]
+    assert answer == {"batchItemFailures": []}
+    assert world.runs.remaining == 42.0
+
+
+def test_a_record_comes_again_if_one_of_its_instances_is_unfinished() -> None:
+    world = World(Report(Scope(), unfinished=frozenset({"i-2"})))
+    answer = world.handle(batch(state("i-1"), state("i-2"), SWEEP))
+    assert failures(answer) == {"m-2", "m-3"}
+    assert world.bus.postponed == {"r-2": FIRST_DELAY, "r-3": FIRST_DELAY}
+
+
+def test_all_records_come_again_if_nothing_could_be_read() -> None:
+    world = World(Report(Scope(), everything=True))
+    assert failures(world.handle(batch(state("i-1"), state("i-2")))) == {"m-1", "m-2"}
+
+
+def test_a_record_waits_longer_each_time() -> None:
+    world = World(Report(Scope(), unfinished=frozenset({"i-1"})))
+    world.handle(batch(state("i-1"), received=3))
+    assert world.bus.postponed == {"r-1": 4 * FIRST_DELAY}
+
+
+def test_what_only_time_ran_out_for_comes_again_soon() -> None:
+    world = World(Report(Scope(), unfinished=frozenset({"i-1"}), out_of_time=True))
+    assert failures(world.handle(batch(state("i-1"), received=9))) == {"m-1"}
+    assert world.bus.postponed == {"r-1": FIRST_DELAY}
+
+
+def test_a_record_that_cannot_be_postponed_comes_again_all_the_same() -> None:
+    world = World(Report(Scope(), unfinished=frozenset({"i-1"})))
+    world.bus.deaf = True
+    assert failures(world.handle(batch(state("i-1")))) == {"m-1"}
+    assert any(line["message"] == "Not postponed" for line in world.lines)
+
+
+def test_a_record_that_is_not_understood_is_logged_once_and_does_not_come_again() -> None:
+    world = World(Report(Scope(), unfinished=frozenset({"i-1"})))
+    answer = world.handle(batch("no json {", {"source": "aws.s3"}, state("i-1")))
+    assert failures(answer) == {"m-3"}
+    assert [line["why"][:13] for line in world.lines if line["message"] == "Passed over"] == [
+        "not an object",
+        "unknown event",
+    ]
+    assert world.runs.scopes == [Scope(instances=frozenset({"i-1"}), fresh=frozenset({"i-1"}))]
+
+
+def test_where_nothing_is_asked_nobody_looks() -> None:
+    world = World()
+    assert world.handle(batch({"source": "aws.s3"})) == {"batchItemFailures": []}
+    assert world.handle({"source": "aws.s3"})["passed_over"] == ["unknown event: source 'aws.s3', detail-type None"]
+    assert world.handle({"Records": []}) == {"batchItemFailures": []}
+    assert world.runs.scopes == []
+
+
+def test_a_bare_event_is_answered_with_the_summary() -> None:
+    world = World(Report(Scope(), policy="/stack/policy:3", unfinished=frozenset({"i-1"})))
+    answer = world.handle(state("i-1"))
+    assert answer["policy"] == "/stack/policy:3"
+    assert answer["unfinished"] == ["i-1"]
+    assert answer["passed_over"] == []
+    assert world.runs.scopes == [Scope(instances=frozenset({"i-1"}), fresh=frozenset({"i-1"}))]
+    json.dumps(answer)
+
+
+def test_a_plan_by_hand() -> None:
+    world = World()
+    assert world.handle({"mode": "plan"})["plan_only"] is True
+    assert world.runs.scopes == [Scope(everything=True, plan_only=True)]
+
+
+def test_the_log_is_under_the_ids_of_the_events_or_of_the_messages() -> None:
+    world = World()
+    world.handle(batch(state("i-1"), {"mode": "sweep"}))
+    assert world.lines[0]["correlation_id"] == "event-i-1"
+    assert world.lines[0]["events"] == ["event-i-1", "m-2"]
+
+
+def test_changes_are_announced() -> None:
+    world = World(Report(Scope(), created=(Change(Action.CREATE, SESSION, "tagged"),)))
+    world.handle(batch(state("i-1")))
+    [detail] = world.bus.announced
+    assert (detail["action"], detail["owner"], detail["instance-id"]) == ("created", "stack", "i-1")
+
+
+def test_a_bus_that_does_not_take_an_event_fails_no_record() -> None:
+    world = World(Report(Scope(), created=(Change(Action.CREATE, SESSION, "tagged"),)))
+    world.bus.unsent = (Unsent({}, "ThrottlingException", "no"),)
+    assert world.handle(batch(state("i-1"))) == {"batchItemFailures": []}
+    assert any(line["message"] == "Not announced" for line in world.lines)
+
+
+def test_the_first_sweep_waits_for_a_healthy_target() -> None:
+    world = World(Report(Scope(), waiting=True))
+    assert world.handle(batch({"mode": "sweep", "attempt": 3})) == {"batchItemFailures": []}
+    assert world.bus.queued == [({"mode": "sweep", "attempt": 4}, 3 * FIRST_DELAY)]
+
+
+def test_the_first_sweep_does_not_wait_for_ever() -> None:
+    world = World(Report(Scope(), waiting=True))
+    world.handle(batch({"mode": "sweep", "attempt": SWEEPS}))
+    assert world.bus.queued == []
+
+
+def test_a_sweep_that_found_its_targets_does_not_come_again() -> None:
+    world = World(Report(Scope(), waiting=False))
+    world.handle(batch({"mode": "sweep", "attempt": 1}))
+    assert world.bus.queued == []
+
+
+# Without the shell: as the autotagger uses it.
+
+
+def test_a_delivery_tells_scopes_and_what_is_passed_over() -> None:
+    delivery = unpack(batch(state("i-1", "stopped"), {"source": "aws.s3"}), NOW)
+    assert delivery.scopes == [Scope(instances=frozenset({"i-1"}))]
+    assert delivery.passed_over == ["unknown event: source 'aws.s3', detail-type None"]
+    assert [hint.event for hint in delivery.hints] == [state("i-1", "stopped"), {"source": "aws.s3"}]
+
+
+def test_a_bare_event_has_no_record_to_settle() -> None:
+    assert settle(unpack(state("i-1"), NOW), lambda _: True, lambda *_: None) == {"batchItemFailures": []}
+
+
+@pytest.mark.parametrize(
+    ("received", "seconds"), [(0, 30), (1, 30), (2, 60), (5, 480), (6, LONGEST_DELAY), (10**9, LONGEST_DELAY)]
+)
+def test_delays_double_up_to_a_quarter_of_an_hour(received: int, seconds: int) -> None:
+    assert delay_of(received) == seconds
+
+
+@given(
+    st.lists(st.sampled_from(["i-1", "i-2", "i-3"]), min_size=1, max_size=8), st.sets(st.sampled_from(["i-1", "i-3"]))
+)
+def test_exactly_the_records_of_unfinished_instances_come_again(named: list[str], unfinished: set[str]) -> None:
+    world = World(Report(Scope(), unfinished=frozenset(unfinished)))
+    answer = world.handle(batch(*map(state, named)))
+    assert failures(answer) == {f"m-{number}" for number, name in enumerate(named, 1) if name in unfinished}
+    assert len(world.runs.scopes) == 1

@@ -1,0 +1,576 @@
+"""EC2's answers made plain, and the writes, against the strict account; what moto cannot show, at the wire."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lab.cloud.account import Account, strict_aws
+from mirroring import ec2
+from mirroring.clients import client
+from mirroring.ec2 import Ec2, connect
+from mirroring.model import (
+    OWNER_TAG,
+    Direction,
+    Filter,
+    Health,
+    Interface,
+    Refused,
+    Rule,
+    Session,
+    Target,
+    TargetKind,
+)
+from tests.layers.mirroring.wire import Reply, Wire, refusal
+
+TAGS = {OWNER_TAG: "replay", "mirror:source": "web"}
+
+
+@pytest.fixture(autouse=True)
+def dummy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+
+
+@pytest.fixture
+def account() -> Iterator[Account]:
+    with strict_aws() as account:
+        yield account
+
+
+@pytest.fixture
+def cloud(account: Account) -> Ec2:
+    return Ec2(account.ec2, account.elb)
+
+
+def asked(account: Account, action: str) -> list[Any]:
+    """Parameters of the calls of an action so far."""
+    return [call.parameters for call in account.model.faults.calls if call.action == action]
+
+
+def wish(account: Account, instance: str, **settings: Any) -> Session:
+    """A session that could be made."""
+    session = Session(
+        id="",
+        interface=account.interfaces(instance)[0],
+        target="",
+        filter="",
+        number=1,
+        vni=None,
+        packet_length=None,
+        description=instance,
+        tags=TAGS,
+    )
+    return replace(session, **{"target": account.eni_target(), "filter": account.filter(), **settings})
+
+
+class TestInstances:
+    def test_an_instance_is_made_plain(self, account: Account, cloud: Ec2) -> None:
+        vpc = account.vpc()
+        subnet = account.subnet(vpc)
+        (name,) = account.launch(vpc=vpc, subnet=subnet, tags={"Name": "web", "mirror": ""}, type="c5.large")
+        (instance,) = cloud.instances([name]).values()
+        assert (instance.id, instance.state, instance.type) == (name, "running", "c5.large")
+        assert (instance.vpc, instance.subnet, instance.tags) == (vpc, subnet, {"Name": "web", "mirror": ""})
+        (interface,) = account.interfaces(name)
+        assert instance.interfaces == (Interface(interface, name, 0, vpc, subnet, "interface", False),)
+
+    def test_all_instances_of_a_reservation(self, account: Account, cloud: Ec2) -> None:
+        names = account.launch(3)
+        assert cloud.instances(None).keys() == set(names)
+
+    def test_interfaces_by_device_index_and_those_that_a_service_manages(self, account: Account, cloud: Ec2) -> None:
+        (name,) = account.launch()
+        third = account.attach(name, device_index=3, requester_managed=True)
+        first = account.attach(name, device_index=1)
+        for ids in (None, [name]):
+            interfaces = cloud.instances(ids)[name].interfaces
+            assert [one.device_index for one in interfaces] == [0, 1, 3]
+            assert [one.id for one in interfaces[1:]] == [first, third]
+            assert [one.requester_managed for one in interfaces] == [False, False, True]
+
+    def test_stopped_and_terminated_ones_are_told_with_what_is_left_of_them(self, account: Account, cloud: Ec2) -> None:
+        stopped, terminated = account.launch(2, tags={"mirror": "yes"})
+        account.stop([stopped])
+        account.terminate([terminated])
+        found = cloud.instances([stopped, terminated])
+        assert (found[stopped].state, len(found[stopped].interfaces)) == ("stopped", 1)
+        gone = found[terminated]
+        assert (gone.state, gone.vpc, gone.subnet, gone.interfaces) == ("terminated", "", "", ())
+
+    def test_an_unknown_id_is_absent_and_spoils_nothing(self, account: Account, cloud: Ec2) -> None:
+        (name,) = account.launch()
+        assert cloud.instances(["i-0123456789abcdef0", name]).keys() == {name}
+
+    def test_an_event_costs_two_calls(self, account: Account, cloud: Ec2) -> None:
+        names = account.launch(2)
+        cloud.instances(names)
+        assert cloud.calls == 2
+
+    def test_no_id_is_no_call(self, cloud: Ec2) -> None:
+        assert cloud.instances([]) == {}
+        assert cloud.calls == 0
+
+    def test_all_pages(self, account: Account, cloud: Ec2, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ec2, "PAGE", 5)
+        names = account.launch(12)
+        assert cloud.instances(None).keys() == set(names)
+        assert [parameters["MaxResults"] for parameters in asked(account, "DescribeInstances")] == [5, 5, 5]
+
+    def test_no_more_values_in_a_filter_than_ec2_takes(self, account: Account, cloud: Ec2) -> None:
+        (name,) = account.launch()
+        ids = [*[f"i-{number:017x}" for number in range(400)], name, name]
+        assert cloud.instances(ids).keys() == {name}
+        sizes = [len(parameters["Filters"][0]["Values"]) for parameters in asked(account, "DescribeInstances")]
+        assert sizes == [200, 200, 1]
+
+    def test_a_failed_page_fails_the_whole(self, account: Account, cloud: Ec2, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ec2, "PAGE", 5)
+        account.launch(12)
+        account.model.faults.fail("DescribeInstances", "UnauthorizedOperation", after=2)
+        with pytest.raises(Refused, match="DescribeInstances: UnauthorizedOperation"):
+            cloud.instances(None)
+
+    def test_network_cards_and_interfaces_that_come_and_go(self) -> None:
+        """Device indexes begin anew on each network card. What is being detached is no source any more."""
+        parts = [("eni-b", 1, 1, "attached"), ("eni-c", 0, 1, "attaching"), ("eni-a", 0, 0, "attached")]
+        parts += [("eni-x", 0, 2, "detaching"), ("eni-y", 0, 3, "detached")]
+        interfaces = "".join(
+            f"<item><networkInterfaceId>{name}</networkInterfaceId><interfaceType>efa</interfaceType><attachment>"
+            f"<networkCardIndex>{card}</networkCardIndex><deviceIndex>{index}</deviceIndex><status>{status}</status>"
+            "</attachment></item>"
+            for name, card, index, status in parts
+        )
+        instance = (
+            "<instanceId>i-1</instanceId><instanceType>p5.48xlarge</instanceType>"
+            f"<instanceState><name>running</name></instanceState><networkInterfaceSet>{interfaces}</networkInterfaceSet>"
+        )
+        cloud, _ = scripted(instances(instance), Reply("<R><networkInterfaceSet/></R>"))
+        found = cloud.instances(["i-1"])["i-1"].interfaces
+        assert [one.id for one in found] == ["eni-a", "eni-c", "eni-b"]
+        assert {one.kind for one in found} == {"efa"}
+
+
+class TestSessions:
+    def test_what_is_made_is_found_again_by_interface_and_by_description(self, account: Account, cloud: Ec2) -> None:
+        web, other = account.launch(2)
+        made = cloud.create(wish(account, web, packet_length=200, vni=77), "a")
+        beside = cloud.create(wish(account, other), "b")
+        assert cloud.sessions() == [made, beside]
+        assert cloud.sessions(interfaces=[made.interface]) == [made]
+        assert cloud.sessions(instances=[web]) == [made]
+        assert cloud.sessions(interfaces=[made.interface], instances=[web, other]) == [made, beside]
+        assert cloud.sessions(interfaces=["eni-0123456789abcdef0"]) == []
+
+    def test_bare_sessions_of_others(self) -> None:
+        session = (
+            "<trafficMirrorSessionId>tms-1</trafficMirrorSessionId><networkInterfaceId>eni-1</networkInterfaceId>"
+            "<trafficMirrorTargetId>tmt-1</trafficMirrorTargetId><trafficMirrorFilterId>tmf-1</trafficMirrorFilterId>"
+            "<sessionNumber>7</sessionNumber>"
+        )
+        cloud, _ = scripted(Reply(f"<R><trafficMirrorSessionSet><item>{session}</item></trafficMirrorSessionSet></R>"))
+        assert cloud.sessions() == [Session("tms-1", "eni-1", "tmt-1", "tmf-1", 7, None, None, "", {})]
+
+    def test_all_pages(self, account: Account, cloud: Ec2, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ec2, "PAGE", 5)
+        names = account.launch(6)
+        pattern = wish(account, names[0])
+        for name in names:
+            cloud.create(replace(pattern, interface=account.interfaces(name)[0], description=name), name)
+        before = cloud.calls
+        assert [session.description for session in cloud.sessions()] == names
+        assert cloud.calls - before == 2
+
+    def test_one_call_for_an_interface(self, account: Account, cloud: Ec2) -> None:
+        cloud.sessions(interfaces=["eni-0123456789abcdef0"])
+        assert cloud.calls == 1
+
+
+class TestTargets:
+    def one(self, cloud: Ec2, name: str) -> Target:
+        cloud.instances(None)  # whose account it is
+        (target,) = cloud.targets([name]).values()
+        return target
+
+    def test_a_load_balancer_with_a_healthy_worker(self, account: Account, cloud: Ec2) -> None:
+        target = self.one(cloud, account.nlb_target(tags={"mirror:stack": "replay"}))
+        assert (target.kind, target.health, target.why) == (TargetKind.NLB, Health.HEALTHY, "")
+        assert ":loadbalancer/net/" in target.resource
+        assert (target.tags, target.capacity) == ({"mirror:stack": "replay"}, None)
+
+    def test_a_load_balancer_without_the_listener(self, account: Account, cloud: Ec2) -> None:
+        target = self.one(cloud, account.nlb_target(listener=False))
+        assert target.health is Health.NO_LISTENER
+        assert "mirror-" in target.why and "no UDP listener on port 4789" in target.why and "add one" in target.why
+
+    def test_listeners_that_do_not_count(self, account: Account, cloud: Ec2) -> None:
+        name = account.nlb_target(listener=False)
+        arn = cloud.targets([name])[name].resource
+        (group,) = account.elb.describe_target_groups()["TargetGroups"]
+        forward = [{"Type": "forward", "TargetGroupArn": group["TargetGroupArn"]}]
+        for protocol, port in (("TCP", 4789), ("UDP", 4790)):
+            account.elb.create_listener(LoadBalancerArn=arn, Protocol=protocol, Port=port, DefaultActions=forward)
+        assert self.one(cloud, name).health is Health.NO_LISTENER
+
+    def test_tcp_and_udp_in_one_listener_with_weighted_groups(self, account: Account, cloud: Ec2) -> None:
+        name = account.nlb_target(listener=False)
+        arn = cloud.targets([name])[name].resource
+        (group,) = account.elb.describe_target_groups()["TargetGroups"]
+        forward = {"Type": "forward", "ForwardConfig": {"TargetGroups": [{"TargetGroupArn": group["TargetGroupArn"]}]}}
+        account.elb.create_listener(LoadBalancerArn=arn, Protocol="TCP_UDP", Port=4789, DefaultActions=[forward])
+        assert self.one(cloud, name).health is Health.HEALTHY
+
+    def test_a_load_balancer_without_a_healthy_worker(self, account: Account, cloud: Ec2) -> None:
+        name = account.nlb_target(healthy=False)
+        account.launch()
+        target = self.one(cloud, name)
+        assert target.health is Health.UNHEALTHY
+        assert "none of the 0 workers behind load balancer mirror-" in target.why
+
+    def test_states_that_are_not_healthy_are_counted_in_words(self) -> None:
+        arn = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/net/replay/1"
+        states = "".join(
+            f"<member><TargetHealth><State>{state}</State></TargetHealth></member>"
+            for state in ("initial", "unhealthy", "initial")
+        )
+        cloud, _ = scripted(
+            targets("network-load-balancer", networkLoadBalancerArn=arn),
+            listeners("<TargetGroupArn>arn:group</TargetGroupArn>"),
+            Reply(
+                "<R><DescribeTargetHealthResult><TargetHealthDescriptions>"
+                f"{states}</TargetHealthDescriptions></DescribeTargetHealthResult></R>"
+            ),
+        )
+        target = cloud.targets(["tmt-1"])["tmt-1"]
+        assert target.health is Health.UNHEALTHY
+        assert "none of the 3 workers behind load balancer replay is healthy (2 initial, 1 unhealthy)" in target.why
+
+    def test_a_load_balancer_that_is_gone(self, account: Account, cloud: Ec2) -> None:
+        name = account.nlb_target()
+        account.delete_load_balancer(name)
+        target = self.one(cloud, name)
+        assert target.health is Health.GONE
+        assert "does not exist: make a new target" in target.why
+
+    def test_health_that_may_not_be_asked_is_an_error_and_no_guess(self, account: Account, cloud: Ec2) -> None:
+        name = account.nlb_target()
+        account.model.faults.fail("DescribeListeners", "OperationNotPermitted")
+        with pytest.raises(Refused, match="DescribeListeners: OperationNotPermitted"):
+            cloud.targets([name])
+
+    @pytest.mark.parametrize(("instance_type", "capacity"), [("m5.large", 10), ("m5.24xlarge", 100)])
+    def test_an_interface_takes_as_many_sources_as_its_instance_type_says(
+        self, account: Account, cloud: Ec2, instance_type: str, capacity: int
+    ) -> None:
+        target = self.one(cloud, account.eni_target(instance_type))
+        assert (target.kind, target.health, target.capacity) == (TargetKind.INTERFACE, Health.HEALTHY, capacity)
+
+    def test_an_interface_of_an_instance_that_is_stopped(self, account: Account, cloud: Ec2) -> None:
+        name = account.eni_target()
+        (holder,) = cloud.instances(None)
+        account.stop([holder])
+        target = self.one(cloud, name)
+        assert target.health is Health.UNHEALTHY
+        assert target.why == f"instance {holder}, which has interface {target.resource}, is stopped: start it"
+
+    def test_an_interface_that_is_not_attached(self, account: Account, cloud: Ec2) -> None:
+        (holder,) = account.launch()
+        interface = account.attach(holder)
+        made = account.ec2.create_traffic_mirror_target(NetworkInterfaceId=interface)["TrafficMirrorTarget"]
+        account.detach(interface)
+        target = self.one(cloud, made["TrafficMirrorTargetId"])
+        assert (target.health, target.capacity) == (Health.UNHEALTHY, 10)
+        assert "is not attached to an instance" in target.why
+
+    def test_an_interface_that_is_gone(self, account: Account, cloud: Ec2) -> None:
+        name = account.eni_target()
+        account.terminate(list(cloud.instances(None)))
+        target = self.one(cloud, name)
+        assert (target.health, target.capacity) == (Health.GONE, None)
+
+    def test_an_endpoint(self, account: Account, cloud: Ec2) -> None:
+        account.launch()
+        network = account.vpc()
+        endpoint = account.ec2.create_vpc_endpoint(
+            VpcId=network,
+            SubnetIds=[account.subnet(network)],
+            ServiceName="com.amazonaws.vpce.eu-west-1.vpce-svc-0123456789abcdef0",
+            VpcEndpointType="GatewayLoadBalancer",
+        )["VpcEndpoint"]["VpcEndpointId"]
+        made = account.ec2.create_traffic_mirror_target(GatewayLoadBalancerEndpointId=endpoint)["TrafficMirrorTarget"]
+        target = self.one(cloud, made["TrafficMirrorTargetId"])
+        assert (target.kind, target.resource, target.health) == (TargetKind.ENDPOINT, endpoint, Health.HEALTHY)
+
+    @pytest.mark.parametrize(
+        ("state", "health"),
+        [
+            ("available", Health.HEALTHY),
+            ("Available", Health.HEALTHY),
+            ("pendingAcceptance", Health.UNHEALTHY),
+            ("rejected", Health.UNHEALTHY),
+            ("deleting", Health.GONE),
+            ("Deleted", Health.GONE),
+        ],
+    )
+    def test_states_of_an_endpoint(self, state: str, health: Health) -> None:
+        found = f"<item><vpcEndpointId>vpce-1</vpcEndpointId><state>{state}</state></item>"
+        cloud, wire = scripted(
+            targets("gateway-load-balancer-endpoint", gatewayLoadBalancerEndpointId="vpce-1"),
+            Reply(f"<R><vpcEndpointSet>{found}</vpcEndpointSet></R>"),
+            account="123456789012",
+        )
+        assert cloud.targets(["tmt-1"])["tmt-1"].health is health
+        assert wire.replies == []
+
+    def test_an_endpoint_that_is_gone_or_cannot_be_asked_about(self) -> None:
+        target = targets("gateway-load-balancer-endpoint", gatewayLoadBalancerEndpointId="vpce-1")
+        cloud, _ = scripted(target, refusal("InvalidVpcEndpointId.NotFound"), account="123456789012")
+        assert cloud.targets(["tmt-1"])["tmt-1"].health is Health.GONE
+        cloud, _ = scripted(target, refusal("UnauthorizedOperation", 403), account="123456789012")
+        with pytest.raises(Refused, match="DescribeVpcEndpoints: UnauthorizedOperation"):
+            cloud.targets(["tmt-1"])
+
+    def test_a_target_that_another_account_shares_is_not_asked_about(self) -> None:
+        cloud, wire = scripted(
+            targets("network-load-balancer", owner="999999999999", networkLoadBalancerArn="arn:x/y/z"),
+            account="123456789012",
+        )
+        target = cloud.targets(["tmt-1"])["tmt-1"]
+        assert target.health is Health.UNKNOWN
+        assert "account 999999999999 owns tmt-1" in target.why
+        assert len(wire.asked) == 3  # two of them to tell whose account this is
+
+    def test_while_we_do_not_know_our_account_nothing_is_said_to_be_gone(self) -> None:
+        """What looks gone may be another account's: sessions there must stay."""
+        cloud, _ = scripted(
+            targets("network-interface", networkInterfaceId="eni-1"), Reply("<R><networkInterfaceSet/></R>")
+        )
+        assert cloud.targets(["tmt-1"])["tmt-1"].health is Health.UNKNOWN
+
+    def test_all_targets_come_without_their_health(self, account: Account, cloud: Ec2) -> None:
+        names = {account.nlb_target(listener=False), account.eni_target()}
+        assert {target.id for target in cloud.targets(None).values() if target.health is Health.HEALTHY} == names
+        assert cloud.calls == 1
+
+    def test_unknown_ids_are_absent(self, cloud: Ec2) -> None:
+        assert cloud.targets(["tmt-0123456789abcdef0"]) == {}
+        assert cloud.targets([]) == {}
+        assert cloud.calls == 1
+
+
+class TestFilters:
+    def test_rules_in_the_order_in_which_they_are_evaluated(self, account: Account, cloud: Ec2) -> None:
+        name = account.filter([80], egress=True, tags={"mirror:stack": "replay"})
+        rule = {"TrafficMirrorFilterId": name, "SourceCidrBlock": "10.0.0.0/8", "DestinationCidrBlock": "0.0.0.0/0"}
+        account.ec2.create_traffic_mirror_filter_rule(
+            **rule, TrafficDirection="ingress", RuleNumber=1, RuleAction="reject"
+        )
+        anywhere = "0.0.0.0/0"
+        assert cloud.filters([name, "tmf-0123456789abcdef0"]) == {
+            name: Filter(
+                name,
+                (
+                    Rule(Direction.INGRESS, 1, False, "10.0.0.0/8", anywhere),
+                    Rule(Direction.INGRESS, 100, True, anywhere, anywhere, 6, None, (80, 80)),
+                    Rule(Direction.EGRESS, 100, True, anywhere, anywhere, 6, (80, 80), None),
+                ),
+                {"mirror:stack": "replay"},
+            )
+        }
+
+    def test_a_filter_without_rules(self, account: Account, cloud: Ec2) -> None:
+        name = account.filter([])
+        assert cloud.filters([name])[name].rules == ()
+
+    def test_protocol_minus_one_is_any(self) -> None:
+        rule = (
+            "<trafficDirection>ingress</trafficDirection><ruleNumber>1</ruleNumber><ruleAction>accept</ruleAction>"
+            "<sourceCidrBlock>::/0</sourceCidrBlock><destinationCidrBlock>::/0</destinationCidrBlock><protocol>-1</protocol>"
+        )
+        cloud, _ = scripted(
+            Reply(
+                "<R><trafficMirrorFilterSet><item><trafficMirrorFilterId>tmf-1</trafficMirrorFilterId>"
+                f"<ingressFilterRuleSet><item>{rule}</item></ingressFilterRuleSet></item></trafficMirrorFilterSet></R>"
+            )
+        )
+        assert cloud.filters(["tmf-1"])["tmf-1"].rules == (Rule(Direction.INGRESS, 1, True, "::/0", "::/0"),)
+
+
+class TestWrites:
+    def test_a_session_is_made_with_its_tags(self, account: Account, cloud: Ec2) -> None:
+        (name,) = account.launch()
+        wished = wish(account, name)
+        made = cloud.create(wished, "token")
+        assert replace(made, id="", vni=None) == wished
+        assert made.id.startswith("tms-") and made.vni is not None
+        (parameters,) = asked(account, "CreateTrafficMirrorSession")
+        assert not parameters.keys() & {"VirtualNetworkId", "PacketLength"}
+        assert cloud.sessions() == [made]
+
+    def test_the_same_token_makes_no_second_session(self, account: Account, cloud: Ec2) -> None:
+        (name,) = account.launch()
+        wished = wish(account, name)
+        assert cloud.create(wished, "token") == cloud.create(wished, "token")
+        assert len(cloud.sessions()) == 1
+
+    def test_only_what_differs_is_sent(self, account: Account, cloud: Ec2) -> None:
+        (name,) = account.launch()
+        made = cloud.create(wish(account, name, packet_length=200, vni=5), "token")
+        changed = replace(made, number=9, packet_length=None, tags={})
+        assert cloud.modify(made, changed) == replace(changed, tags=TAGS)
+        (parameters,) = asked(account, "ModifyTrafficMirrorSession")
+        assert parameters == {
+            "TrafficMirrorSessionId": made.id,
+            "SessionNumber": 9,
+            "RemoveFields": ["packet-length"],
+        }
+
+    def test_nothing_that_differs_is_no_call(self, account: Account, cloud: Ec2) -> None:
+        (name,) = account.launch()
+        made = cloud.create(wish(account, name), "token")
+        assert cloud.modify(made, replace(made, tags={})) == made
+        assert asked(account, "ModifyTrafficMirrorSession") == []
+
+    def test_any_settings_become_any_others(self, account: Account, cloud: Ec2) -> None:
+        (name,) = account.launch()
+        pattern = wish(account, name)
+        names = {"target": [pattern.target, account.eni_target()], "filter": [pattern.filter, account.filter([443])]}
+        settings_of = st.builds(
+            replace,
+            st.just(pattern),
+            target=st.sampled_from(names["target"]),
+            filter=st.sampled_from(names["filter"]),
+            number=st.integers(1, 32766),
+            vni=st.integers(0, 2**24 - 1),
+            packet_length=st.none() | st.integers(1, 8500),
+            description=st.sampled_from([name, "", "by hand"]),
+        )
+
+        @settings(max_examples=30, deadline=None)
+        @given(settings_of, settings_of)
+        def become(before: Session, after: Session) -> None:
+            made = cloud.create(before, repr(before)[-64:])
+            assert replace(made, id="") == before
+            wished = replace(after, id=made.id)
+            assert cloud.modify(made, wished) == wished
+            assert cloud.sessions() == [wished]
+            cloud.delete(wished)
+            account.model._answers.clear()
+
+        become()
+
+    def test_a_vni_that_is_unset_is_aws_to_choose(self, account: Account, cloud: Ec2) -> None:
+        (name,) = account.launch()
+        made = cloud.create(wish(account, name, vni=5), "token")
+        cloud.modify(made, replace(made, vni=None))
+        (parameters,) = asked(account, "ModifyTrafficMirrorSession")
+        assert parameters["RemoveFields"] == ["virtual-network-id"]
+
+    def test_tags_are_put_changed_and_taken_off(self, account: Account, cloud: Ec2) -> None:
+        (name,) = account.launch()
+        made = cloud.create(wish(account, name, tags={"keep": "1", "change": "1", "drop": "1"}), "token")
+        cloud.retag(made, replace(made, tags={"keep": "1", "change": "2", "new": ""}))
+        assert cloud.sessions()[0].tags == {"keep": "1", "change": "2", "new": ""}
+        assert [len(parameters["Tags"]) for parameters in asked(account, "CreateTags")] == [2]
+        before = cloud.calls
+        cloud.retag(made, made)
+        assert cloud.calls == before
+
+    def test_delete(self, account: Account, cloud: Ec2) -> None:
+        (name,) = account.launch()
+        made = cloud.create(wish(account, name), "token")
+        cloud.delete(made)
+        assert cloud.sessions() == []
+        with pytest.raises(Refused) as caught:
+            cloud.delete(made)
+        assert caught.value.code == "InvalidTrafficMirrorSessionId.NotFound"
+
+    def test_tags_of_instances(self, account: Account, cloud: Ec2) -> None:
+        (name,) = account.launch(tags={"a": "1", "b": "2"})
+        cloud.put_tags(name, {"b": "3", "c": ""})
+        cloud.remove_tags(name, ["a", "unknown"])
+        assert cloud.instances([name])[name].tags == {"b": "3", "c": ""}
+
+    def test_a_refusal_names_its_code(self, account: Account, cloud: Ec2) -> None:
+        (name,) = account.launch()
+        account.model.faults.fail("CreateTrafficMirrorSession", "NetworkInterfaceNotSupported")
+        with pytest.raises(Refused) as caught:
+            cloud.create(wish(account, name), "token")
+        assert (caught.value.operation, caught.value.code) == (
+            "CreateTrafficMirrorSession",
+            "NetworkInterfaceNotSupported",
+        )
+
+    def test_writes_go_by_the_writer(self, account: Account) -> None:
+        """Whose one attempt leaves it to our budget when a throttled write is sent again."""
+        cloud = connect()
+        (name,) = account.launch()
+        wished = wish(account, name)
+        account.model.faults.fail("CreateTrafficMirrorSession", "RequestLimitExceeded", times=5)
+        with pytest.raises(Refused, match="RequestLimitExceeded"):
+            cloud.create(wished, "token")
+        assert cloud.calls == len(asked(account, "CreateTrafficMirrorSession")) == 1
+
+
+class TestDryRuns:
+    def test_what_is_allowed_is_not_done(self, account: Account, cloud: Ec2) -> None:
+        (name,) = account.launch()
+        assert cloud.may_create(wish(account, name)) is None
+        assert cloud.sessions() == []
+        assert cloud.may_tag(name, "mirror") is None
+        assert cloud.instances([name])[name].tags == {}
+
+    def test_what_is_not_allowed_says_so(self, account: Account, cloud: Ec2) -> None:
+        (name,) = account.launch()
+        account.model.faults.deny("CreateTrafficMirrorSession")
+        account.model.faults.deny("CreateTags")
+        refusals = [cloud.may_create(wish(account, name)), cloud.may_tag(name, "mirror")]
+        assert [refused.code for refused in refusals if refused] == ["UnauthorizedOperation"] * 2
+
+    def test_any_other_write(self, account: Account, cloud: Ec2) -> None:
+        (name,) = account.launch()
+        made = cloud.create(wish(account, name), "token")
+        assert cloud.allowed("DeleteTrafficMirrorSession", TrafficMirrorSessionId=made.id) is None
+        assert cloud.sessions() == [made]
+        refused = cloud.allowed("DeleteTrafficMirrorSession", TrafficMirrorSessionId="tms-0123456789abcdef0")
+        assert refused is not None and refused.code == "InvalidTrafficMirrorSessionId.NotFound"
+
+
+# At the wire
+
+
+def scripted(*replies: Reply, account: str = "") -> tuple[Ec2, Wire]:
+    """EC2 that gives these replies; with `account` after it has told whose it is."""
+    wire = Wire(list(replies))
+    cloud = Ec2(wire.tap(client("ec2", attempts=1)), wire.tap(client("elbv2", attempts=1)))
+    if account:
+        wire.replies.insert(0, instances("", owner=account))
+        wire.replies.insert(1, Reply("<R><networkInterfaceSet/></R>"))
+        cloud.instances(["i-1"])
+    return cloud, wire
+
+
+def instances(inside: str, owner: str = "123456789012") -> Reply:
+    found = f"<item>{inside}</item>" if inside else ""
+    return Reply(
+        f"<R><reservationSet><item><ownerId>{owner}</ownerId><instancesSet>{found}</instancesSet></item></reservationSet></R>"
+    )
+
+
+def targets(kind: str, owner: str = "123456789012", **resource: str) -> Reply:
+    ((name, value),) = resource.items()
+    return Reply(
+        "<R><trafficMirrorTargetSet><item><trafficMirrorTargetId>tmt-1</trafficMirrorTargetId>"
+        f"<type>{kind}</type><ownerId>{owner}</ownerId><{name}>{value}</{name}></item></trafficMirrorTargetSet></R>"
+    )
+
+
+def listeners(action: str) -> Reply:
+    return Reply(
+        "<R><DescribeListenersResult><Listeners><member><Port>4789</Port><Protocol>UDP</Protocol>"
+        f"<DefaultActions><member>{action}</member></DefaultActions></member></Listeners></DescribeListenersResult></R>"
+    )

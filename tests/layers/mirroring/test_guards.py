@@ -1,0 +1,95 @@
+"""The guards: what each of them holds back, what they let through, and that they never touch anything but deletes."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirroring.guards import FREE_DELETES, guard
+from mirroring.model import OWNER_TAG, Create, Delete, Finding, Plan, Session, Trouble, World
+from mirroring.policy import Limits
+from tests.layers.mirroring.worlds import OWNER, Case, a_session, a_wish, a_world, an_instance, worlds
+from tests.strategies import examples
+
+FINDING = Finding(Trouble.NO_SLOT, "another one")
+
+
+def _sessions(count: int, tags: dict[str, str]) -> tuple[Session, ...]:
+    return tuple(a_session(f"tms-{tags[OWNER_TAG]}-{number}", f"eni-{number}-0", tags) for number in range(count))
+
+
+def _world(ours: int, *, everything: bool = True) -> World:
+    """With ten foreign sessions as well, which count for nothing."""
+    sessions = (*_sessions(ours, {OWNER_TAG: OWNER}), *_sessions(10, {OWNER_TAG: "another stack"}))
+    return a_world(an_instance("i-1"), sessions=sessions, everything=everything)
+
+
+def _plan(evident: int, selected: int) -> Plan:
+    doomed = _sessions(evident + selected, {OWNER_TAG: OWNER})
+    deletes = tuple(Delete(session, "…", number < evident) for number, session in enumerate(doomed))
+    create = Create(a_session("", "eni-x-0"), "m5.large", (), a_wish("eni-x-0").source)
+    return Plan(create=(create,), delete=deletes, findings=(FINDING,))
+
+
+def _tripped(plan: Plan, world: World, **limits: float) -> bool:
+    guarded = guard(plan, world, Limits(**limits), owner=OWNER)
+    if guarded == plan:
+        return False
+    assert guarded == replace(plan, delete=(), findings=guarded.findings)
+    assert guarded.findings[:-1] == (FINDING,)
+    assert guarded.findings[-1].trouble is Trouble.GUARD
+    assert guarded.findings[-1].text.startswith(f"{len(plan.delete)} deletes are held back: ")
+    return True
+
+
+@pytest.mark.parametrize("everything", [True, False])
+@pytest.mark.parametrize(("evident", "selected"), [(8, 0), (0, 8), (5, 3)])
+def test_more_deletes_than_allowed_are_held_back_whatever_their_reason(
+    everything: bool, evident: int, selected: int
+) -> None:
+    plan, world = _plan(evident, selected), _world(100, everything=everything)
+    assert not _tripped(plan, world, deletes=8)
+    assert _tripped(plan, world, deletes=7)
+
+
+def test_too_large_a_fraction_of_ours_is_held_back() -> None:
+    assert not _tripped(_plan(0, 10), _world(20))
+    assert _tripped(_plan(0, 11), _world(20))
+    assert not _tripped(_plan(0, 11), _world(20), delete_fraction=0.6)
+
+
+def test_what_the_world_ended_does_not_count_towards_the_fraction() -> None:
+    assert not _tripped(_plan(19, 1), _world(20))
+
+
+def test_a_few_deletes_are_never_too_large_a_fraction() -> None:
+    assert not _tripped(_plan(0, FREE_DELETES), _world(FREE_DELETES))
+    assert _tripped(_plan(0, FREE_DELETES + 1), _world(FREE_DELETES + 1))
+
+
+def test_a_narrow_scope_knows_no_fraction() -> None:
+    assert not _tripped(_plan(0, 20), _world(20, everything=False))
+
+
+@pytest.mark.parametrize("evident", [True, False])
+def test_an_empty_describe_never_deletes(evident: bool) -> None:
+    plan = _plan(int(evident), int(not evident))
+    assert _tripped(plan, replace(_world(100), instances={}))
+    assert not _tripped(plan, replace(_world(100, everything=False), instances={}))
+
+
+def test_without_a_delete_there_is_nothing_to_hold_back() -> None:
+    assert not _tripped(_plan(0, 0), replace(_world(100), instances={}), deletes=0)
+
+
+@given(worlds(), st.integers(0, 3), st.floats(0, 1), st.lists(st.booleans(), max_size=8))
+@examples(100)
+def test_all_deletes_or_none_and_never_more_than_allowed(
+    case: Case, deletes: int, fraction: float, evident: list[bool]
+) -> None:
+    doomed = tuple(Delete(session, "…", sure) for session, sure in zip(case.world.sessions, evident, strict=False))
+    plan = Plan(delete=doomed)
+    guarded = guard(plan, case.world, Limits(deletes=deletes, delete_fraction=fraction), owner=OWNER)
+    assert guarded == plan or (guarded.delete == () and guarded.findings)
+    assert len(guarded.delete) <= deletes

@@ -1,0 +1,195 @@
+"""Logs and metrics as they are written, line by line."""
+
+import json
+from collections.abc import Iterable
+from io import StringIO
+from itertools import count
+from typing import Any
+
+import pytest
+
+from mirroring.model import Finding, Plan, Refused, Scope, Session, Trouble
+from mirroring.report import Action, Change, Failure, Report
+from mirroring.telemetry import LINES, NAMESPACE, Telemetry, metrics_of
+
+SESSION = Session("tms-1", "eni-1", "tmt-1", "tmf-1", 1, 77, 8500, "i-1", {"mirror:source": "web"})
+CREATED = Change(Action.CREATE, SESSION, "tagged")
+FULL = Scope(everything=True)
+_owners = count()
+
+
+class Written:
+    """A telemetry of its own (powertools keeps one logger per name), and what it writes."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.owner = f"stack-{next(_owners)}"
+        self._log = StringIO()
+        self._capsys = capsys
+        self.telemetry = Telemetry(self.owner, self._log)
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._log.getvalue().splitlines()]
+
+    @property
+    def metrics(self) -> dict[tuple[str, str], float]:
+        """Values by name and code, without those of no code named."""
+        found: dict[tuple[str, str], float] = {}
+        for line in self._capsys.readouterr().out.splitlines():
+            emf = json.loads(line)
+            [directive] = emf["_aws"]["CloudWatchMetrics"]
+            assert directive["Namespace"] == NAMESPACE
+            assert emf["service"] == self.owner
+            assert directive["Dimensions"] in ([["service"]], [["service", "code"]])
+            for metric in directive["Metrics"]:
+                assert metric["Unit"] == "Count"
+                found[metric["Name"], emf.get("code", "")] = sum(_values(emf[metric["Name"]]))
+        return found
+
+
+def _values(value: float | list[float]) -> Iterable[float]:
+    return value if isinstance(value, list) else [value]
+
+
+@pytest.fixture
+def written(capsys: pytest.CaptureFixture[str]) -> Written:
+    return Written(capsys)
+
+
+def test_a_run_is_one_line_with_its_summary_under_the_id_of_its_event(written: Written) -> None:
+    written.telemetry.begin(["event-1", "event-2"])
+    written.telemetry.report(Report(FULL, policy="/stack/policy:3"))
+    [line] = written.lines
+    assert line["message"] == "Reconciled"
+    assert line["level"] == "INFO"
+    assert line["correlation_id"] == "event-1"
+    assert line["events"] == ["event-1", "event-2"]
+    assert line["report"]["policy"] == "/stack/policy:3"
+    assert line["service"] == written.owner
+
+
+def test_the_next_run_bears_its_own_id(written: Written) -> None:
+    written.telemetry.begin(["event-1"])
+    written.telemetry.begin([])
+    written.telemetry.report(Report(FULL))
+    [line] = written.lines
+    assert line.get("correlation_id") is None
+    assert line["events"] == []
+
+
+def test_changes_and_failures_are_lines_of_their_own(written: Written) -> None:
+    failure = Failure(Action.CREATE, "eni-2", "i-2", "InternalError", "retry", "CreateTrafficMirrorSession: no")
+    written.telemetry.report(Report(FULL, created=(CREATED,), failed=(failure,)))
+    _, change, failed = written.lines
+    assert (change["action"], change["reason"], change["source"]) == ("create", "tagged", "web")
+    assert (change["session"], change["interface"], change["instance"]) == ("tms-1", "eni-1", "i-1")
+    assert (failed["level"], failed["code"], failed["answer"]) == ("WARNING", "InternalError", "retry")
+    assert failed["message"] == "CreateTrafficMirrorSession: no"
+
+
+def test_a_run_that_stopped_is_an_error(written: Written) -> None:
+    written.telemetry.report(Report(FULL, stopped=str(Refused("CreateTrafficMirrorSession", "Unauthorized", "no"))))
+    assert written.lines[0]["level"] == "ERROR"
+    assert written.metrics["stopped", ""] == 1
+
+
+def test_lines_of_one_run_have_an_end(written: Written) -> None:
+    failure = Failure(Action.CREATE, "eni-2", "i-2", "InternalError", "retry", "no")
+    written.telemetry.report(Report(FULL, created=(CREATED,) * 1000, failed=(failure,) * 1000))
+    assert len(written.lines) == 1 + 2 * LINES
+
+
+def test_what_was_done_is_counted(written: Written) -> None:
+    failed = [Failure(Action.CREATE, "eni", "i", code, "retry", "no") for code in ("A.NotFound", "B", "B")]
+    report = Report(FULL, created=(CREATED,) * 3, deleted=(CREATED,), failed=tuple(failed), calls=9)
+    written.telemetry.report(report)
+    metrics = written.metrics
+    assert metrics["created", ""] == 3
+    assert metrics["deleted", ""] == 1
+    assert metrics["modified", ""] == 0
+    assert metrics["failed", ""] == 3
+    assert metrics["failed", "A.NotFound"] == 1
+    assert metrics["failed", "B"] == 2
+    assert metrics["calls", ""] == 9
+
+
+def test_events_that_ask_for_nothing_are_logged_once_each_and_counted(written: Written) -> None:
+    written.telemetry.passed_over(["unknown event", "a warm pool"])
+    assert [line["why"] for line in written.lines] == ["unknown event", "a warm pool"]
+    assert written.metrics == {("passed_over", ""): 2}
+
+
+def test_nothing_passed_over_is_nothing_written(written: Written) -> None:
+    written.telemetry.passed_over([])
+    written.telemetry.not_announced([])
+    assert written.lines == []
+    assert written.metrics == {}
+
+
+def test_what_did_not_reach_the_bus_is_counted_by_code(written: Written) -> None:
+    written.telemetry.not_announced(["ThrottlingException", "TooLarge", "ThrottlingException"])
+    assert [(line["code"], line["count"]) for line in written.lines] == [("ThrottlingException", 2), ("TooLarge", 1)]
+    assert written.metrics == {("not_announced", ""): 3}
+
+
+def test_a_record_that_could_not_be_postponed_is_a_warning(written: Written) -> None:
+    written.telemetry.not_postponed("ChangeMessageVisibility: no")
+    [line] = written.lines
+    assert (line["level"], line["why"]) == ("WARNING", "ChangeMessageVisibility: no")
+
+
+GAUGES = {"desired", "actual", "orphaned", "quarantined", "shadowed", "target_unhealthy"}
+
+
+def test_gauges_come_from_a_look_at_everything() -> None:
+    findings = (
+        Finding(Trouble.SHADOWED, ""),
+        Finding(Trouble.QUARANTINED, ""),
+        Finding(Trouble.QUARANTINED, ""),
+        Finding(Trouble.TARGET_UNHEALTHY, ""),
+    )
+    report = Report(
+        FULL,
+        plan=Plan(desired=5, actual=4),
+        created=(CREATED,) * 2,
+        deleted=(CREATED,),
+        findings=findings,
+        policy="/stack/policy:3",
+        orphaned=1,
+    )
+    values = metrics_of(report)
+    assert {name: values[name] for name in GAUGES} == {
+        "desired": 5,
+        "actual": 5,
+        "orphaned": 1,
+        "quarantined": 2,
+        "shadowed": 1,
+        "target_unhealthy": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        Report(Scope(instances=frozenset({"i-1"})), plan=Plan(desired=1), policy="/stack/policy:3"),
+        Report(FULL, stopped="no policy"),  # nothing was decided
+    ],
+)
+def test_a_narrow_or_failed_look_says_nothing_about_the_whole(report: Report) -> None:
+    assert not GAUGES & metrics_of(report).keys()
+
+
+@pytest.mark.parametrize(
+    ("report", "alarm"),
+    [
+        (Report(FULL, findings=(Finding(Trouble.GUARD, ""),)), "guard_tripped"),
+        (Report(FULL, findings=(Finding(Trouble.FORBIDDEN, ""),)), "forbidden"),
+        (Report(FULL, refused=("/stack/policy:4: no",)), "policy_invalid"),
+        (Report(FULL, paused=True), "paused"),
+        (Report(FULL, stopped="no"), "stopped"),
+        (Report(FULL, unfinished=frozenset({"i-1"})), "unfinished"),
+    ],
+)
+def test_what_needs_a_person_is_a_metric_that_is_else_zero(report: Report, alarm: str) -> None:
+    assert metrics_of(report)[alarm] == 1
+    assert metrics_of(Report(FULL))[alarm] == 0
