@@ -87,12 +87,12 @@ class NetworkInterface:
 class Surroundings(Protocol):
     """The rest of the account. Its answers are asked for anew each time."""
 
-    def interface(self, resource_id: str) -> NetworkInterface | None: ...
+    def interface(self, name: str) -> NetworkInterface | None: ...
 
     def load_balancer(self, arn: str) -> bool:
         """Whether a Network Load Balancer of that ARN exists."""
 
-    def endpoint(self, resource_id: str) -> bool:
+    def endpoint(self, name: str) -> bool:
         """Whether a Gateway Load Balancer endpoint of that id exists."""
 
 

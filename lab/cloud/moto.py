@@ -59,18 +59,18 @@ class MotoSurroundings:
         self.account = account
         self.region = region
 
-    def interface(self, id: str) -> NetworkInterface | None:  # noqa: A002  the model's protocol names it so
-        interface = ec2_backends[self.account][self.region].enis.get(id)
+    def interface(self, name: str) -> NetworkInterface | None:
+        interface = ec2_backends[self.account][self.region].enis.get(name)
         if interface is None:
             return None
         instance_type = interface.instance.instance_type if interface.instance else ""
-        return NetworkInterface(id, instance_type, interface.interface_type, interface.requester_managed)
+        return NetworkInterface(name, instance_type, interface.interface_type, interface.requester_managed)
 
     def load_balancer(self, arn: str) -> bool:
         return arn in elbv2_backends[self.account][self.region].load_balancers
 
-    def endpoint(self, id: str) -> bool:  # noqa: A002
-        endpoint = ec2_backends[self.account][self.region].vpc_end_points.get(id)
+    def endpoint(self, name: str) -> bool:
+        endpoint = ec2_backends[self.account][self.region].vpc_end_points.get(name)
         return endpoint is not None and endpoint.vpc_endpoint_type == "GatewayLoadBalancer"
 
 
@@ -174,11 +174,8 @@ def _status(answer: Any) -> Any:
 def _parameters(response: Any) -> dict[str, Any]:
     if getattr(response, "params", None):
         return dict(response.params)
-    try:
-        body = json.loads(response.body or "{}")
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}
+    body: dict[str, Any] = json.loads(response.body or "{}")
+    return body
 
 
 def _check_listing(action: str, parameters: dict[str, Any]) -> None:

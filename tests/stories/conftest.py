@@ -11,8 +11,7 @@ import moto.sqs.models
 import pytest
 
 from lab.cloud.account import Account, strict_aws
-from mirroring import runtime
-from tests.stories.stage import VISIBILITY, Formation, Scene, Stack, client_of
+from tests.stories.stage import VISIBILITY, Formation, Scene, Stack
 
 _owners = count(1)  # powertools keeps a logger per name, and with it the output of the test that made it
 
@@ -37,14 +36,10 @@ def formation(_formation: Formation) -> Formation:
 def scene(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Scene]:
     with strict_aws() as account:
         scene = Scene(account, capsys)
-        monkeypatch.setattr(runtime, "now", lambda: account.now)
-        monkeypatch.setattr(runtime, "time", SimpleNamespace(sleep=scene.sleep))
-        monkeypatch.setattr(runtime, "client", client_of)
         monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=scene.sleep))
         monkeypatch.setattr(moto.sqs.models, "unix_time_millis", lambda: 1000 * account.now.timestamp())
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         yield scene
-    runtime.forget()
 
 
 @pytest.fixture
@@ -53,7 +48,7 @@ def account(scene: Scene) -> Account:
 
 
 @pytest.fixture
-def deploy(scene: Scene, formation: Formation, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Stack]:
+def deploy(scene: Scene, formation: Formation) -> Callable[[], Stack]:
     """Deploys a stack: parameters, queues and functions, with a default policy that mirrors all with the tag."""
 
     def deploy() -> Stack:
@@ -61,10 +56,7 @@ def deploy(scene: Scene, formation: Formation, monkeypatch: pytest.MonkeyPatch) 
         queues = {name: _queue(account, f"{owner}-{name}") for name in ("reconcile", "autotag")}
         heard = _queue(account, f"{owner}-heard")
         _listen(account, owner, heard)
-        environment = {"MIRROR_OWNER": owner, "QUEUE_URL": queues["reconcile"], "AUTOTAG_KEYS": "mirror,env"}
-        environment |= {"AWS_LAMBDA_FUNCTION_NAME": f"{owner}-lifecycle", "WORKER_GROUPS": "workers"}
-        stack = Stack(scene, owner, account.nlb_target(), account.filter(), environment, queues, heard, formation)
-        monkeypatch.setattr(runtime, "invoke_again", stack.again.append)
+        stack = Stack(scene, owner, account.nlb_target(), account.filter(), queues, heard, formation)
         stack.set_state("running")
         stack.put_policy(stack.policy(), default=True)
         account.take_events()

@@ -16,7 +16,7 @@ from functools import cache
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import count
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,7 +24,8 @@ from moto.sqs.models import sqs_backends
 
 from lab.cloud import events
 from lab.cloud.account import Account
-from mirroring import clients, runtime
+import mirroring.runtime
+from mirroring import clients
 from mirroring.model import OWNER_TAG
 
 ROOT = Path(__file__).parents[2]
@@ -33,18 +34,6 @@ WEB = {"mirror": "yes"}
 ROUNDS = 40
 INVOCATION = timedelta(seconds=1)  # what one takes
 VISIBILITY = 1800  # seconds; AWS asks for six times the function's timeout
-
-
-def _load(function: str) -> ModuleType:
-    """As Lambda does: by path."""
-    spec = importlib.util.spec_from_file_location(f"story_{function}", ROOT / "functions" / function / "app.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-HANDLERS = {name: _load(name).handler for name in ("reconcile", "autotag", "lifecycle")}
 
 
 @cache
@@ -64,13 +53,44 @@ class Context:
         return int(1000 * (self.until - self.account.now.timestamp()))
 
 
+class Container:
+    """A function's code as Lambda loads it, by path, in a world of its own: what `runtime` remembers is not shared."""
+
+    def __init__(self, function: str, environment: Mapping[str, str], scene: "Scene", again: list[Any]) -> None:
+        self._environment = environment
+        runtime = _load("mirroring_runtime", Path(str(mirroring.runtime.__file__)))
+        vars(runtime).update(
+            now=lambda: scene.account.now,
+            time=SimpleNamespace(sleep=scene.sleep),
+            client=client_of,
+            invoke_again=again.append,
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(mirroring, "runtime", runtime)
+            self._handler = _load(f"function_{function}", ROOT / "functions" / function / "app.py").handler
+
+    def run(self, event: Mapping[str, Any], context: Context) -> dict[str, Any]:
+        os.environ.update(self._environment)
+        answer: dict[str, Any] = self._handler(dict(event), context)
+        json.dumps(answer)  # Lambda's answer is JSON
+        return answer
+
+
+def _load(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 class Scene:
     """An account, the stacks in it, and its time."""
 
     def __init__(self, account: Account, capture: pytest.CaptureFixture[str]) -> None:
         self.account = account
+        self.sqs = account._own("sqs")  # and EventBridge: nothing hinders them
         self.stacks: list[Stack] = []
-        self.warm: Stack | None = None  # whose container it is that `runtime` holds
         self.on_sleep: Callable[[float], None] | None = None
         self._capture = capture
         self._lines: list[dict[str, Any]] = []
@@ -139,12 +159,12 @@ class Stack:
     owner: str
     target: str
     filter: str
-    environment: dict[str, str]
     queues: dict[str, str]  # by function
     heard: str  # queue behind a rule for our own events
     formation: "Formation"
     again: list[dict[str, Any]] = field(default_factory=list)  # events with which a function invoked itself
     heard_so_far: list[dict[str, Any]] = field(default_factory=list)
+    containers: dict[str, Container] = field(default_factory=dict)  # that are warm, by function
 
     @property
     def account(self) -> Account:
@@ -172,7 +192,7 @@ class Stack:
             self.send(function, event)
 
     def send(self, function: str, message: Mapping[str, Any]) -> None:
-        self.account.sqs.send_message(QueueUrl=self.queues[function], MessageBody=json.dumps(message))
+        self.scene.sqs.send_message(QueueUrl=self.queues[function], MessageBody=json.dumps(message))
 
     def poll(self) -> bool:
         """Lambda's poller: each queue's visible messages in one batch. Whether there were any."""
@@ -190,42 +210,40 @@ class Stack:
         """As the poller hands these messages, and whatever else the queue holds, to the function."""
         for message in messages:
             self.send(function, message)
-        return list(_received(self.account, self.queues[function]))
+        return list(_received(self.scene, self.queues[function]))
 
     def _poll(self, function: str) -> bool:
         url = self.queues[function]
-        records = list(_received(self.account, url))
+        records = list(_received(self.scene, url))
         if records:
             answer = self.invoke(function, {"Records": records})
             failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
             for record in records:
                 if record["messageId"] not in failed:
-                    self.account.sqs.delete_message(QueueUrl=url, ReceiptHandle=record["receiptHandle"])
+                    self.scene.sqs.delete_message(QueueUrl=url, ReceiptHandle=record["receiptHandle"])
         return bool(records)
 
     def invoke(self, function: str, event: Mapping[str, Any], *, seconds: float = 300) -> dict[str, Any]:
         """One invocation of a function that may take so long."""
-        self._enter()
+        container = self.containers.get(function) or self._start(function)
         done = len(self.account.model.faults.calls)
-        context = Context(self.account, self.account.now.timestamp() + seconds)
-        answer: dict[str, Any] = HANDLERS[function](dict(event), context)
-        json.dumps(answer)  # Lambda's answer is JSON
+        answer = container.run(event, Context(self.account, self.account.now.timestamp() + seconds))
         self.account.now += INVOCATION
         self.scene.tell_of_tags(done)
         return answer
+
+    def _start(self, function: str) -> Container:
+        environment = {"MIRROR_OWNER": self.owner, "AUTOTAG_KEYS": "mirror,env", "WORKER_GROUPS": "workers"}
+        environment["QUEUE_URL"] = self.queues.get(function, self.queues["reconcile"])
+        self.containers[function] = Container(function, environment, self.scene, self.again)
+        return self.containers[function]
 
     def plan(self) -> dict[str, Any]:
         return self.invoke("reconcile", {"mode": "plan"})
 
     def cold_start(self) -> None:
-        """The next invocation finds a new container."""
-        self.scene.warm = None
-
-    def _enter(self) -> None:
-        if self.scene.warm is not self:
-            os.environ.update(self.environment)
-            runtime.forget()
-            self.scene.warm = self
+        """The next invocations find new containers."""
+        self.containers.clear()
 
     # CloudFormation
 
@@ -278,7 +296,7 @@ class Stack:
         return [line[name][0] for line in lines if all(line.get(key) == value for key, value in wanted.items())]
 
     def heard_on_the_bus(self) -> list[dict[str, Any]]:
-        for record in _received(self.account, self.heard):
+        for record in _received(self.scene, self.heard):
             self.heard_so_far.append(json.loads(record["body"]))
         return [event for event in self.heard_so_far if event["detail"]["owner"] == self.owner]
 
@@ -295,10 +313,10 @@ def _destinations(event: Mapping[str, Any]) -> list[str]:
     return ["reconcile"]
 
 
-def _received(account: Account, url: str) -> Iterator[dict[str, Any]]:
+def _received(scene: Scene, url: str) -> Iterator[dict[str, Any]]:
     """Records of all messages that a queue shows now."""
-    arn = f"arn:aws:sqs:{account.region}:{events.ACCOUNT}:{url.rsplit('/', 1)[-1]}"
-    while messages := account.sqs.receive_message(
+    arn = f"arn:aws:sqs:{scene.account.region}:{events.ACCOUNT}:{url.rsplit('/', 1)[-1]}"
+    while messages := scene.sqs.receive_message(
         QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=VISIBILITY, AttributeNames=["All"]
     ).get("Messages"):
         for message in messages:
@@ -311,7 +329,7 @@ def _received(account: Account, url: str) -> Iterator[dict[str, Any]]:
                 "md5OfBody": message["MD5OfBody"],
                 "eventSource": "aws:sqs",
                 "eventSourceARN": arn,
-                "awsRegion": account.region,
+                "awsRegion": scene.account.region,
             }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from mirroring import lifecycle
 from mirroring.apply import MARGIN
@@ -148,7 +148,14 @@ class Histories(RuleBasedStateMachine):
         super().__init__()
         self.account = Account()
         self.containers = [Container(self.account), Container(self.account)]
-        self.failed = False
+
+    @initialize(document=documents, rest=st.booleans())
+    def begins(self, document: dict[str, Any], rest: bool) -> None:
+        """So that there is something to lose."""
+        self.account.launch(2, tags={"mirror": "yes"}, interfaces=2)
+        self.account.launch(1, tags={"mirror": "yes", "env": "prod"}, vpc="vpc-2", subnet="subnet-2", group="web-a")
+        plain = {"name": "first", "match": {"tags": {"mirror": ["yes"]}}, "target": ["A", "B"], "filter": "f"}
+        self.account.write(document if rest else {"version": 1, "sources": [plain, *document["sources"]]})
 
     # The account
 

@@ -116,9 +116,7 @@ def test_a_foreign_session_holds_the_preferred_number(scene: Scene, account: Acc
     assert stack.session(web)["SessionNumber"] == 5
 
 
-def test_the_last_number_is_taken_and_the_lowest_free_one_is_used(
-    scene: Scene, account: Account, stack: Stack
-) -> None:
+def test_the_last_number_is_taken_and_the_lowest_free_one_is_used(scene: Scene, account: Account, stack: Stack) -> None:
     [web] = account.launch(tags=WEB)
     stack.put_policy(stack.policy(session_number=32766))
     theirs(account, stack, web, 32766)

@@ -111,13 +111,17 @@ def probe(cloud: Ec2, decision: Decision, owner: str) -> list[Answer]:
 
 def _samples(decision: Decision) -> list[tuple[Wish, str]]:
     """One wish for each source and target of it."""
-    found: dict[tuple[str, str], Wish] = {}
-    for interface in sorted(decision.wanted.wishes):
-        wish = decision.wanted.wishes[interface]
-        for target in wish.targets:
-            if target in decision.world.targets and wish.filter in decision.world.filters:
-                found.setdefault((wish.source, target), wish)
-    return [(wish, target) for (_, target), wish in found.items()]
+    wishes = decision.wanted.wishes
+    first: dict[str, Wish] = {}
+    for interface in sorted(wishes):
+        first.setdefault(wishes[interface].source, wishes[interface])
+    return [
+        (first[source.name], target)
+        for source in decision.in_force.policy.sources
+        if source.name in first and source.filter in decision.world.filters
+        for target in source.targets
+        if target in decision.world.targets
+    ]
 
 
 def _session(wish: Wish, target: str, owner: str) -> Session:

@@ -154,7 +154,9 @@ def run(options: argparse.Namespace, outside: "Outside") -> int:
     from mirroring import commands
 
     try:
-        return int(getattr(commands, options.command)(options, outside))
+        code = int(getattr(commands, options.command)(options, outside))
+        outside.out.flush()
+        return code
     except MirroringError as error:
         print(f"mirrorctl: {error}", file=outside.err)
         return _UNUSABLE

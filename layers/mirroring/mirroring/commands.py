@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mirroring import checkup, diagnosis, plain, prices, tables
-from mirroring.diagnosis import Answer, Outcome
+from mirroring.diagnosis import Answer, Outcome, counted
 from mirroring.explain import explain, lines
 from mirroring.legacy import convert
 from mirroring.model import Finding, MirroringError, Refused, Scope, Trouble, owned
@@ -27,6 +27,7 @@ from mirroring.workbench import Options, Workbench, load_file, read_file
 DONE, FAULTY, UNUSABLE, PENDING = 0, 1, 2, 3
 
 _EVERYTHING = Scope(everything=True, plan_only=True)
+_NAMED_ONE_BY_ONE = 1000  # instances; the names of more come with a list of all
 _PROGRESS_EVERY = 10.0  # seconds between lines of progress where no terminal shows a bar
 
 
@@ -113,7 +114,7 @@ def _policy_in_force(decision: Decision) -> list[Answer]:
 
 
 def _valid(place: str, policy: Policy) -> list[Answer]:
-    what = f"{_count(len(policy.sources), 'source')}, {_count(len(policy.autotag), 'autotag rule')}"
+    what = f"{counted(len(policy.sources), 'source')}, {counted(len(policy.autotag), 'autotag rule')}"
     return [Answer(Outcome.OK, "policy", f"{place} is valid: {what}")]
 
 
@@ -142,7 +143,7 @@ def _keys(policy: Policy, options: Namespace) -> list[Answer]:
 def _selected(decision: Decision) -> list[Answer]:
     found = Counter(wish.source for wish in decision.wanted.wishes.values())
     return [
-        Answer(Outcome.OK, "selection", f"source {source.name} selects {_count(found[source.name], 'interface')}")
+        Answer(Outcome.OK, "selection", f"source {source.name} selects {counted(found[source.name], 'interface')}")
         if found[source.name]
         else Answer(
             Outcome.WARNING,
@@ -262,7 +263,7 @@ class _Tally:
         if self._bar is not None:
             self._bar.stop()
         if kind is KeyboardInterrupt:
-            self._desk.say(f"interrupted after {_count(self._done, 'change')}; `mirrorctl plan` shows what is left")
+            self._desk.say(f"interrupted after {counted(self._done, 'change')}; `mirrorctl plan` shows what is left")
 
     def add(self, _: Change) -> None:
         self._done += 1
@@ -287,7 +288,9 @@ def _usable(desk: Desk, report: Report) -> Report:
 
 
 def _print_plan(desk: Desk, report: Report) -> None:
-    names = tables.labels(desk.bench.cloud.instances(tables.shown(report.plan, desk.options.rows)).values())
+    concerned = tables.instances(report.plan)
+    found = desk.bench.cloud.instances(concerned if len(concerned) <= _NAMED_ONE_BY_ONE else None)
+    names = tables.labels(found.values())
     tables.print_plan(desk.out, report.plan, names, rows=desk.options.rows)
     if report.why_paused:
         desk.out.print(escape(f"Paused: {report.why_paused}."))
@@ -313,7 +316,7 @@ def _print_run(desk: Desk, report: Report, told: Sequence[Finding]) -> None:
     if report.paused:
         desk.say("ended early: it was paused meanwhile")
     if report.unfinished:
-        desk.say(f"{_count(len(report.unfinished), 'instance')} still to be looked at: run it again")
+        desk.say(f"{counted(len(report.unfinished), 'instance')} still to be looked at: run it again")
 
 
 # status, explain, checkup
@@ -354,7 +357,7 @@ def status(options: Namespace, outside: Outside) -> int:
     tables.print_targets(out, targets, world.sessions, owner)
     tables.print_findings(out, decision.plan.findings, rows=options.rows)
     shadowed = count(decision.plan.findings, Trouble.SHADOWED)
-    out.print(f"{_count(len(ours), 'session')} of ours, {foreign:,} foreign; {shadowed:,} possibly shadowed.")
+    out.print(f"{counted(len(ours), 'session')} of ours, {foreign:,} foreign; {shadowed:,} possibly shadowed.")
     out.print(escape(f"Cost: {prices.estimate(len(ours))}."))
     return DONE
 
@@ -421,7 +424,3 @@ def _place(decision: Decision) -> str:
 def _version(parameter: str, version: int) -> str:
     """A file has no version."""
     return f"{parameter} version {version}" if version else parameter
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -185,7 +185,7 @@ def rules(filter_: Filter, origins: Sequence[Origin]) -> list[Answer]:
         what = "has no rule" if not filter_.rules else "has no rule that accepts"
         remedy = "add a rule: aws ec2 create-traffic-mirror-filter-rule"
         return [Answer(Outcome.FAILED, about, f"{what}: nothing is mirrored", remedy)]
-    found = [Answer(Outcome.OK, about, f"accepts by {_count(len(accepted), 'rule')}")]
+    found = [Answer(Outcome.OK, about, f"accepts by {counted(len(accepted), 'rule')}")]
     if not any(rule.direction is Direction.INGRESS for rule in accepted):
         remedy = "add an ingress rule for the server's port"
         text = "has no ingress rule that accepts: requests to these instances are not mirrored"
@@ -233,7 +233,7 @@ def _door(about: str, door: Door, origins: Sequence[Origin], groups: Mapping[str
         f"aws ec2 authorize-security-group-ingress --group-id {door.groups[0]} --protocol udp --port {VXLAN_PORT} "
         "--cidr NETWORK-OF-THE-SOURCES"
     )
-    text = f"{named} drops UDP {VXLAN_PORT} from {len(shut)} of {_count(len(origins), 'source')} ({addresses})"
+    text = f"{named} drops UDP {VXLAN_PORT} from {len(shut)} of {counted(len(origins), 'source')} ({addresses})"
     return Answer(Outcome.FAILED, about, text, remedy)
 
 
@@ -259,7 +259,7 @@ def routes(target: str, place: Place, origins: Sequence[Origin], tables: Mapping
     found = []
     if len(away) < len(subnets):
         text = (
-            f"{_count(len(subnets) - len(away), 'source subnet')} in the target's own VPC {place.vpc}: no route needed"
+            f"{counted(len(subnets) - len(away), 'source subnet')} in the target's own VPC {place.vpc}: no route needed"
         )
         found.append(Answer(Outcome.OK, about, text))
     ways: dict[str, list[str]] = {}
@@ -314,7 +314,7 @@ def types(instance_types: Mapping[str, int], unsupported: Collection[str]) -> li
         Answer(
             Outcome.WARNING,
             about,
-            f"{name} ({_count(count, 'instance')}) is not among the types that AWS lists as mirror sources",
+            f"{name} ({counted(count, 'instance')}) is not among the types that AWS lists as mirror sources",
             "leave these instances out by `except`, or change their type; EC2's answer decides, not this list",
         )
         for name, count in sorted(instance_types.items())
@@ -325,7 +325,7 @@ def types(instance_types: Mapping[str, int], unsupported: Collection[str]) -> li
     if not instance_types:
         return [Answer(Outcome.WARNING, about, "the policy selects no instance", "see `mirrorctl explain INSTANCE`")]
     return [
-        Answer(Outcome.OK, about, f"{_count(len(instance_types), 'type')} of the selected instances can be mirrored")
+        Answer(Outcome.OK, about, f"{counted(len(instance_types), 'type')} of the selected instances can be mirrored")
     ]
 
 
@@ -344,7 +344,8 @@ def wrong(answers: Sequence[Answer]) -> bool:
     return any(answer.outcome is Outcome.FAILED for answer in answers)
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """`1 session`, `2,000 sessions`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 

@@ -134,15 +134,17 @@ class Reconciler:
 
     def _read(self, scope: Scope) -> _Sight:
         if scope.everything:
-            return _Sight(scope, self._cloud.instances(None), tuple(self._cloud.sessions()))
+            # Sessions first: one that another run makes meanwhile, for an instance just launched, is no orphan then.
+            sessions = tuple(self._cloud.sessions())
+            return _Sight(scope, self._cloud.instances(None), sessions)
         instances = self._cloud.instances(scope.instances)
         running = [instance for instance in instances.values() if instance.state == "running"]
         interfaces = [interface.id for instance in running for interface in instance.interfaces]
         others = sorted(instances.keys() - {instance.id for instance in running})
         if not interfaces and not others:
             return _Sight(scope, instances, ())  # to ask for no interface would be to ask for all sessions
-        sessions = self._cloud.sessions(interfaces=interfaces, instances=others)
-        return _Sight(scope, instances, tuple(sessions))
+        found = self._cloud.sessions(interfaces=interfaces, instances=others)
+        return _Sight(scope, instances, tuple(found))
 
     # Decide
 

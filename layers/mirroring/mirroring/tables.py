@@ -1,5 +1,6 @@
 """What mirrorctl prints: values of the control plane as rich tables for people."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
@@ -9,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mirroring.diagnosis import Answer, Outcome
+from mirroring.diagnosis import Answer, Outcome, counted
 from mirroring.model import (
     SOURCE_TAG,
     Create,
@@ -69,7 +70,8 @@ def console(out: TextIO, environment: Mapping[str, str]) -> Console:
 
 def print_plan(to: Console, plan: Plan, names: Mapping[str, str], *, rows: int = ROWS) -> None:
     """What would be done, and why."""
-    found = [*map(_deleted, plan.delete), *map(_modified, plan.modify), *map(_created, plan.create)]
+    kinds = (map(_deleted, plan.delete), map(_modified, plan.modify), map(_created, plan.create))
+    found = [row for kind in kinds for row in sorted(kind, key=lambda row: _order(row[1], names))]
     if found:
         table = _table("change", "interface", "what and why")
         for kind, session, what, why in _cut(found, rows):
@@ -84,20 +86,27 @@ def print_plan(to: Console, plan: Plan, names: Mapping[str, str], *, rows: int =
     to.print(summary(plan))
 
 
-def shown(plan: Plan, rows: int) -> set[str]:
-    """Ids of the instances in the rows that `print_plan` prints."""
+def _order(session: Session, names: Mapping[str, str]) -> tuple[bool, list[str | int], str]:
+    """By the instance's name, web-2 before web-10; those without one at the end."""
+    name = names.get(session.description, "")
+    parts = [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+    return not name, parts, session.interface
+
+
+def instances(plan: Plan) -> set[str]:
+    """Ids of the instances that a plan is about."""
     sessions = [
         *(one.session for one in plan.delete),
         *(one.after for one in plan.modify),
         *(one.session for one in plan.create),
     ]
-    return {session.description for session in _cut(sessions, rows) if session.description}
+    return {session.description for session in sessions if session.description}
 
 
 def summary(plan: Plan) -> str:
     """The plan in one line."""
     counts = f"{len(plan.create):,} to create, {len(plan.modify):,} to change, {len(plan.delete):,} to delete"
-    have = f"{_count(plan.desired, 'session')} wanted, {plan.actual:,} there, {plan.kept:,} right as they are"
+    have = f"{counted(plan.desired, 'session')} wanted, {plan.actual:,} there, {plan.kept:,} right as they are"
     if held_back(plan.findings):
         counts += ", deletes held back by a guard"
     elif not changes(plan):
@@ -219,7 +228,7 @@ def print_answers(to: Console, answers: Sequence[Answer]) -> None:
     to.print()
     counts = _tally(answer.outcome for answer in answers)
     warnings, failed = counts.get(Outcome.WARNING, 0), counts.get(Outcome.FAILED, 0)
-    to.print(f"{counts.get(Outcome.OK, 0)} ok, {_count(warnings, 'warning')}, {failed} failed.")
+    to.print(f"{counts.get(Outcome.OK, 0)} ok, {counted(warnings, 'warning')}, {failed} failed.")
 
 
 def labels(instances: Iterable[Instance]) -> dict[str, str]:
@@ -256,7 +265,3 @@ def _tally[T](values: Iterable[T]) -> dict[T, int]:
     for value in values:
         counts[value] = counts.get(value, 0) + 1
     return counts
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -248,6 +248,13 @@ def test_the_environment_is_the_accounts_own_and_comes_back() -> None:
     assert dict(os.environ) == before
 
 
+def test_clients_for_all_that_is_talked_to(account: Account) -> None:
+    queue = account.sqs.create_queue(QueueName="news")["QueueUrl"]
+    account.sqs.send_message(QueueUrl=queue, MessageBody="x")
+    assert account.bus.list_event_buses()["EventBuses"][0]["Name"] == "default"
+    assert [call.action for call in account.model.faults.calls] == ["CreateQueue", "SendMessage", "ListEventBuses"]
+
+
 def test_accounts_follow_one_another_without_a_trace() -> None:
     for _ in range(2):
         with strict_aws() as account:

@@ -23,14 +23,14 @@ class Region:
     interfaces: dict[str, NetworkInterface] = field(default_factory=dict)
     others: set[str] = field(default_factory=lambda: {NLB, "vpce-1"})
 
-    def interface(self, id: str) -> NetworkInterface | None:  # noqa: A002  the model's protocol names it so
-        return self.interfaces.get(id)
+    def interface(self, name: str) -> NetworkInterface | None:
+        return self.interfaces.get(name)
 
     def load_balancer(self, arn: str) -> bool:
         return arn in self.others
 
-    def endpoint(self, id: str) -> bool:  # noqa: A002
-        return id in self.others
+    def endpoint(self, name: str) -> bool:
+        return name in self.others
 
 
 class Scene:

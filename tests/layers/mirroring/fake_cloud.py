@@ -75,18 +75,18 @@ class FakeCloud:
 
     # What the model asks
 
-    def interface(self, id: str) -> NetworkInterface | None:  # noqa: A002  the model's protocol names it so
-        holder = self._holders.get(id)
+    def interface(self, name: str) -> NetworkInterface | None:
+        holder = self._holders.get(name)
         if holder is None:
-            return NetworkInterface(id) if id in self._loose else None
-        [found] = [interface for interface in holder.interfaces if interface.id == id]
-        return NetworkInterface(id, holder.type, found.kind, found.requester_managed)
+            return NetworkInterface(name) if name in self._loose else None
+        [found] = [interface for interface in holder.interfaces if interface.id == name]
+        return NetworkInterface(name, holder.type, found.kind, found.requester_managed)
 
     def load_balancer(self, arn: str) -> bool:
         return arn not in self._gone
 
-    def endpoint(self, id: str) -> bool:  # noqa: A002
-        return id not in self._gone
+    def endpoint(self, name: str) -> bool:
+        return name not in self._gone
 
     # What happens in the account
 

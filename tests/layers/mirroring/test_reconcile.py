@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from mirroring.apply import MARGIN
 from mirroring.environment import Environment
 from mirroring.memory import ANSWERS, UNSUPPORTED
-from mirroring.model import CONFIG_TAG, OWNER_TAG, Health, Refused, Scope, Session, Tags, Trouble
+from mirroring.model import CONFIG_TAG, OWNER_TAG, Health, Instance, Refused, Scope, Session, Tags, Trouble
 from mirroring.policy import PolicyError, load
 from mirroring.reconcile import Reconciler
 from mirroring.report import Change, Report, count
@@ -574,6 +575,42 @@ def test_a_policy_that_is_lost_before_the_second_look_leaves_the_instance_for_la
     report = story.about(web)
     assert [failure.code for failure in report.failed] == ["NoPolicy"]
     assert report.unfinished == {web}
+
+
+class Overtaken(FakeCloud):
+    """Between a sweep's two looks, an instance is launched and another container mirrors it."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def sessions(self, *, interfaces: Collection[str] = (), instances: Collection[str] = ()) -> list[Session]:
+        found = super().sessions(interfaces=interfaces, instances=instances)
+        self._overtake()
+        return found
+
+    def instances(self, ids: Collection[str] | None) -> dict[str, Instance]:
+        found = super().instances(ids)
+        self._overtake()
+        return found
+
+    def _overtake(self) -> None:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile:
+            meanwhile()
+
+
+def test_what_another_container_mirrors_during_a_sweep_is_no_orphan() -> None:
+    cloud = Overtaken()
+    story = Story(cloud)
+    other = story.container()
+
+    def meanwhile() -> None:
+        launched = cloud.launch(tags=WEB)
+        story.time.pass_by(1)
+        other.run(Scope(instances=frozenset(launched)), lambda: 1000.0)
+
+    cloud.meanwhile = meanwhile
+    assert not story.run().deleted
+    assert len(story.ours) == 1
 
 
 def test_a_number_taken_meanwhile_is_replaced_by_the_next(story: Story) -> None:

@@ -86,8 +86,19 @@ def test_a_long_plan_is_cut_and_says_so() -> None:
     plan = Plan(create=(CREATE,) * 5)
     assert "… and 3 more: --rows 0 shows all." in printed(tables.print_plan, plan, {}, rows=2)
     assert "more" not in printed(tables.print_plan, plan, {}, rows=0)
-    assert tables.shown(replace(plan, delete=(replace(DELETE, session=replace(SESSION, description="")),)), 1) == set()
-    assert tables.shown(plan, 0) == {WEB}
+
+
+def test_rows_are_ordered_by_name_as_people_count() -> None:
+    names = {f"i-{number}": f"web-{number}" for number in (10, 2, 1)}
+    sessions = [replace(SESSION, description=name) for name in ("i-0", *names)]
+    plan = Plan(delete=tuple(Delete(session, "", True) for session in sessions))
+    lines = printed(tables.print_plan, plan, names).splitlines()
+    assert [line.split()[0] for line in lines if line.strip().startswith("i-")] == ["i-1", "i-2", "i-10", "i-0"]
+
+
+def test_instances_that_a_plan_is_about() -> None:
+    assert tables.instances(PLAN) == {WEB}
+    assert tables.instances(Plan(delete=(Delete(replace(SESSION, description=""), "", False),))) == set()
 
 
 @settings(max_examples=25, deadline=None)
