@@ -20,7 +20,7 @@ STACK = "vpc-traffic-replay"
 DEFAULT = f"/{STACK}/policy-default"
 STATE = f"/{STACK}/state"
 WORKERS = f"{STACK}-workers"
-_SEED = 51
+_SEED = 50
 
 POLICY = """\
 version: 1

@@ -39,8 +39,8 @@ FUNCTIONS: Mapping[str, Mapping[str, Sequence[Statement]]] = DOCUMENT["functions
 
 #: Modules whose every line a function may run, beside its app.
 MODULES = {
-    "reconcile": ("reconcile", "apply", "permissions", "memory", "batch"),
-    "autotag": ("autotag", "tag_batch"),
+    "reconcile": ("reconcile", "apply", "permissions", "memory", "batch", "delivery"),
+    "autotag": ("autotag", "tag_batch", "delivery"),
     "lifecycle": ("lifecycle",),
 }
 CALLERS = ("ec2", "store", "bus")

@@ -499,6 +499,7 @@ class Account:
 
     def write(self, document: Mapping[str, Any]) -> None:
         """A policy, in which targets and filters have the names of this account."""
+        self.named = document
         sources = [
             source
             | {"target": [self.targets[name] for name in source["target"]], "filter": self.filters[source["filter"]]}
@@ -641,7 +642,7 @@ _LIMITS = st.fixed_dictionaries(
 documents: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {
         "version": st.just(1),
-        "sources": st.lists(_SOURCES, min_size=0, max_size=3, unique_by=lambda source: str(source["name"])),
+        "sources": st.lists(_SOURCES, min_size=1, max_size=3, unique_by=lambda source: str(source["name"])),
     },
     optional={"except": _MATCHES, "delete_on_stop": st.booleans(), "limits": _LIMITS},
 )

@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 from moto.sqs.models import sqs_backends
 
+import mirroring.runtime
 from lab.cloud import events
 from lab.cloud.account import Account
-import mirroring.runtime
 from mirroring import clients
 from mirroring.model import OWNER_TAG
 

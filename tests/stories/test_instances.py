@@ -1,9 +1,10 @@
 """Instances come and go, and their sessions with them."""
 
+from typing import Any
+
 import pytest
 
 from lab.cloud.account import Account
-from lab.cloud.mirroring import Resource
 from tests.stories.stage import WEB, Scene, Stack
 
 
@@ -199,7 +200,7 @@ def test_the_worker_fleet_and_the_targets_are_never_mirrored(scene: Scene, accou
     assert sum(stack.metric("failed")) == 0
 
 
-def targets(account: Account, target: str) -> list[Resource]:
+def targets(account: Account, target: str) -> list[Any]:
     return list(account.ec2.describe_traffic_mirror_targets(TrafficMirrorTargetIds=[target])["TrafficMirrorTargets"])
 
 

@@ -1,5 +1,7 @@
 """The policy changes: for the better, for the worse, and into nonsense."""
 
+from typing import Any
+
 import pytest
 
 from lab.cloud.account import Account
@@ -16,7 +18,7 @@ def test_a_new_policy_is_applied_to_the_same_sessions(scene: Scene, account: Acc
     before = ids(stack)
     target, rules = account.nlb_target(), account.filter([443])
     account.take_events()
-    asked = {"target": target, "filter": rules, "session_number": 4, "vni": 77, "packet_length": 200}
+    asked: dict[str, Any] = {"target": target, "filter": rules, "session_number": 4, "vni": 77, "packet_length": 200}
     stack.put_policy(stack.policy(**asked, description="for the tests"))
     scene.settle()
     assert ids(stack) == before

@@ -22,7 +22,7 @@ DESCRIPTION_TAG = "mirror:description"  # the source's own description; the sess
 STACK_TAG = "mirror:stack"
 #: Tags of instances that the autotagger owns.
 UNTIL_TAG = "mirror:until"  # ISO 8601, UTC: after it, what a finding put on is as good as gone
-AUTOTAGGED_TAG = "mirror:autotagged"  # keys that the autotagger put on, separated by spaces
+AUTOTAGGED_TAG = "mirror:autotagged"  # keys that the autotagger put on, with spaces between (decision 0009)
 OPT_OUT_TAG = "mirror:opt-out"  # on an instance, with any value: the autotagger leaves it alone
 
 GROUP_TAG = "aws:autoscaling:groupName"

@@ -8,15 +8,16 @@ from io import StringIO
 from itertools import count
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirroring.batch import FIRST_DELAY, LONGEST_DELAY, SWEEPS, Shell, delay_of, settle, unpack
+from mirroring.batch import SWEEPS, Shell
 from mirroring.bus import Unsent
+from mirroring.delivery import FIRST_DELAY
 from mirroring.model import Refused, Scope, Session
 from mirroring.report import Action, Change, Report
 from mirroring.telemetry import Telemetry
+from tests.layers.mirroring.records import SWEEP, batch, failures, state
 
 NOW = datetime(2026, 11, 23, 8, 5, tzinfo=UTC)
 SESSION = Session("tms-1", "eni-1", "tmt-1", "tmf-1", 1, 77, 8500, "i-1", {"mirror:source": "web"})
@@ -83,37 +84,6 @@ class World:
     @property
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.getvalue().splitlines()]
-
-
-def state(instance: str, value: str = "running") -> dict[str, Any]:
-    return {
-        "id": f"event-{instance}",
-        "source": "aws.ec2",
-        "detail-type": "EC2 Instance State-change Notification",
-        "time": "2026-11-23T08:00:00Z",
-        "detail": {"instance-id": instance, "state": value},
-    }
-
-
-SWEEP = {"id": "sweep", "source": "aws.events", "detail-type": "Scheduled Event", "detail": {}}
-
-
-def record(number: int, body: object, received: int = 1) -> dict[str, Any]:
-    return {
-        "messageId": f"m-{number}",
-        "receiptHandle": f"r-{number}",
-        "body": body if isinstance(body, str) else json.dumps(body),
-        "attributes": {"ApproximateReceiveCount": str(received)},
-        "eventSource": "aws:sqs",
-    }
-
-
-def batch(*bodies: object, received: int = 1) -> dict[str, Any]:
-    return {"Records": [record(number, body, received) for number, body in enumerate(bodies, 1)]}
-
-
-def failures(answer: Mapping[str, Any]) -> set[str]:
-    return {one["itemIdentifier"] for one in answer["batchItemFailures"]}
 
 
 def test_all_records_of_a_batch_are_one_look() -> None:
@@ -228,27 +198,6 @@ def test_a_sweep_that_found_its_targets_does_not_come_again() -> None:
     world = World(Report(Scope(), waiting=False))
     world.handle(batch({"mode": "sweep", "attempt": 1}))
     assert world.bus.queued == []
-
-
-# Without the shell: as the autotagger uses it.
-
-
-def test_a_delivery_tells_scopes_and_what_is_passed_over() -> None:
-    delivery = unpack(batch(state("i-1", "stopped"), {"source": "aws.s3"}), NOW)
-    assert delivery.scopes == [Scope(instances=frozenset({"i-1"}))]
-    assert delivery.passed_over == ["unknown event: source 'aws.s3', detail-type None"]
-    assert [hint.event for hint in delivery.hints] == [state("i-1", "stopped"), {"source": "aws.s3"}]
-
-
-def test_a_bare_event_has_no_record_to_settle() -> None:
-    assert settle(unpack(state("i-1"), NOW), lambda _: True, lambda *_: None) == {"batchItemFailures": []}
-
-
-@pytest.mark.parametrize(
-    ("received", "seconds"), [(0, 30), (1, 30), (2, 60), (5, 480), (6, LONGEST_DELAY), (10**9, LONGEST_DELAY)]
-)
-def test_delays_double_up_to_a_quarter_of_an_hour(received: int, seconds: int) -> None:
-    assert delay_of(received) == seconds
 
 
 @given(

@@ -14,6 +14,7 @@ from mirroring.model import Refused, Scope
 from mirroring.tag_batch import TagShell
 from mirroring.tagging import FindingEvent
 from mirroring.telemetry import Telemetry
+from tests.layers.mirroring.records import batch, failures
 
 EVENTS = Path(__file__).parents[3] / "events"
 NOW = datetime(2026, 11, 23, 8, 5, tzinfo=UTC)
@@ -82,42 +83,27 @@ def event(name: str) -> dict[str, Any]:
     return found
 
 
-def batch(*events: object) -> dict[str, Any]:
-    return {
-        "Records": [
-            {
-                "messageId": f"m{number}",
-                "receiptHandle": f"r{number}",
-                "body": json.dumps(body),
-                "attributes": {"ApproximateReceiveCount": "2"},
-                "eventSource": "aws:sqs",
-            }
-            for number, body in enumerate(events)
-        ]
-    }
-
-
 def running(instance: str) -> dict[str, Any]:
     return {"mode": "reconcile", "instances": [instance]}
 
 
 def test_a_batch_is_one_look_and_what_is_unfinished_comes_again_later() -> None:
     function = Function(Runs(TagReport(Scope(), unfinished=frozenset({"i-2"}))))
-    assert function.handle(batch(running("i-1"), running("i-2"))) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+    assert failures(function.handle(batch(running("i-1"), running("i-2"), received=2))) == {"m-2"}
     assert function.runs.scopes == [Scope(instances=frozenset({"i-1", "i-2"}))]
     assert function.runs.remaining == 42
-    assert function.bus.postponed == {"r1": 60}
+    assert function.bus.postponed == {"r-2": 60}
 
 
 def test_where_only_time_ran_out_it_comes_again_soon() -> None:
     function = Function(Runs(TagReport(Scope(), unfinished=frozenset({"i-2"}), out_of_time=True)))
-    function.handle(batch(running("i-2")))
-    assert function.bus.postponed == {"r0": 30}
+    function.handle(batch(running("i-2"), received=9))
+    assert function.bus.postponed == {"r-1": 30}
 
 
 def test_a_record_that_cannot_be_postponed_comes_again_all_the_same() -> None:
     function = Function(Runs(TagReport(Scope(), unfinished=frozenset({"i-2"}))), Bus(deaf=True))
-    assert function.handle(batch(running("i-2"))) == {"batchItemFailures": [{"itemIdentifier": "m0"}]}
+    assert failures(function.handle(batch(running("i-2")))) == {"m-1"}
     assert len(function.lines("Not postponed")) == 1
 
 
