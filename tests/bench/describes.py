@@ -14,7 +14,7 @@ from botocore.model import ServiceModel
 from botocore.parsers import create_parser
 
 from mirroring.model import CONFIG_TAG, CREATED_TAG, OWNER_TAG, SOURCE_TAG, Session
-from mirroring.plan import config_hash
+from mirroring.repair import config_hash
 
 OWNER = "vpc-traffic-replay"
 TARGET = "tmt-0aaaaaaaaaaaaaaa1"

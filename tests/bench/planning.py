@@ -46,7 +46,7 @@ def look(account: Account) -> tuple[Plan, int]:
         filters={name: Filter(name, (_HTTP,)) for name in (FILTER, OTHER)},
     )
     wishes = wanted(policy, world, _NOW, barred=Barred())
-    return make_plan(wishes, world, owner=OWNER, now=_NOW, limits=policy.limits), ec2.calls
+    return make_plan(wishes, world, owner=OWNER, now=_NOW, sources=policy.sources), ec2.calls
 
 
 def measure(console: Console, rounds: int) -> list[Finding]:

@@ -39,11 +39,11 @@ FUNCTIONS: Mapping[str, Mapping[str, Sequence[Statement]]] = DOCUMENT["functions
 
 #: Modules whose every line a function may run, beside its app.
 MODULES = {
-    "reconcile": ("reconcile", "apply", "permissions", "memory", "batch", "delivery"),
-    "autotag": ("autotag", "tag_batch", "delivery"),
+    "reconcile": ("reconcile", "apply", "pace", "permissions", "memory", "batch", "announce", "delivery"),
+    "autotag": ("autotag", "pace", "tag_batch", "delivery"),
     "lifecycle": ("lifecycle",),
 }
-CALLERS = ("ec2", "store", "bus")
+CALLERS = ("ec2", "backends", "store", "bus")
 SERVICES = {  # of botocore: IAM's prefix
     "ec2": "ec2",
     "elbv2": "elasticloadbalancing",

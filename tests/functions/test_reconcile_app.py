@@ -1,9 +1,6 @@
-"""The function as Lambda runs it: what it loads, and the events of `events/` against a strict account."""
+"""The function as Lambda runs it: the events of `events/` against a strict account."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,70 +23,6 @@ WEB = {"mirror": "yes"}
 class Context:
     def get_remaining_time_in_millis(self) -> int:
         return 300_000
-
-
-# What it loads
-
-LOADED = """
-import json, sys
-before = set(sys.modules)
-import app
-from mirroring import runtime
-built = [name for name, one in vars(runtime).items() if hasattr(one, "cache_info") and one.cache_info().currsize]
-files = {name: getattr(module, "__file__", None) or "" for name, module in sys.modules.items() if name not in before}
-print(json.dumps({"modules": files, "built": built}))
-"""
-
-BUDGET = {
-    "aws_lambda_powertools",
-    "botocore",
-    "pydantic",
-    "yaml",
-    # What these load themselves.
-    "annotated_types",
-    "certifi",
-    "dateutil",
-    "jmespath",
-    "pydantic_core",
-    "six",
-    "typing_extensions",
-    "typing_inspection",
-    "urllib3",
-}
-
-
-@pytest.fixture(scope="module")
-def loaded() -> dict[str, Any]:
-    """In a process of its own, without any setting."""
-    found = subprocess.run(
-        [sys.executable, "-c", LOADED],
-        env={"PYTHONPATH": os.pathsep.join(map(str, (ROOT / "functions/reconcile", ROOT / "layers/mirroring")))},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    answer: dict[str, Any] = json.loads(found.stdout)
-    return answer
-
-
-def test_importing_the_function_loads_no_more_than_it_needs(loaded: Mapping[str, Any]) -> None:
-    modules = loaded["modules"]
-    third_party = {name.partition(".")[0] for name, file in modules.items() if "site-packages" in file}
-    assert third_party == BUDGET
-
-
-@pytest.mark.parametrize(
-    "name", ["aws_lambda_powertools.utilities.parameters", "boto3", "rich", "requests", "aws_xray_sdk", "mirroring.cli"]
-)
-def test_importing_the_function_does_not_load(loaded: Mapping[str, Any], name: str) -> None:
-    assert not [module for module in loaded["modules"] if module == name or module.startswith(f"{name}.")]
-
-
-def test_importing_the_function_reads_no_setting_and_makes_no_client(loaded: Mapping[str, Any]) -> None:
-    assert loaded["built"] == []
-
-
-# What it does
 
 
 @dataclass
@@ -224,6 +157,35 @@ def test_changes_are_heard_on_the_bus(stack: Stack) -> None:
     assert event["detail"]["owner"] == OWNER
 
 
+def test_the_bus_hears_while_the_run_goes_on(stack: Stack) -> None:
+    stack.account.launch(12, tags=WEB)
+    stack.account.model.faults.calls.clear()
+    stack.handle({"mode": "sweep"})
+    made = [call.action for call in stack.account.model.faults.calls]
+    told = [action for action in made if action in ("CreateTrafficMirrorSession", "PutEvents")]
+    assert told == [*["CreateTrafficMirrorSession"] * 10, "PutEvents", *["CreateTrafficMirrorSession"] * 2, "PutEvents"]
+    assert len(stack.announced()) == 12
+
+
+def test_without_any_policy_an_alarm_has_something_to_look_at(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    def invalid() -> list[float]:
+        stack.handle({"mode": "sweep"})
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if "policy_invalid" in line]
+        found: list[float] = lines[-1]["policy_invalid"]
+        return found
+
+    assert invalid() == [0.0]
+    stack.account.ssm.delete_parameter(Name=f"/{OWNER}/policy-default")
+    assert invalid() == [1.0]
+
+
+def test_a_plan_in_a_batch_makes_no_sweep_of_an_event(stack: Stack) -> None:
+    web, _ = stack.account.launch(2, tags=WEB)
+    about_web = [event for event in stack.account.take_events() if web in json.dumps(event)]
+    assert stack.deliver([{"mode": "plan"}, *about_web]) == {"batchItemFailures": []}
+    assert stack.mirrored == [web]
+
+
 def test_an_instance_that_ec2_does_not_show_yet_comes_again_later(stack: Stack) -> None:
     [web] = stack.account.launch(tags=WEB)
     early = json.loads((ROOT / "events/ec2-instance-running.json").read_text())
@@ -267,6 +229,7 @@ def test_the_first_sweep_waits_for_a_healthy_target(stack: Stack) -> None:
     stack.account.put_policy(json.dumps(policy), f"/{OWNER}/policy-default")
     [web] = stack.account.launch(tags=WEB)
     stack.account.take_events()
+    assert stack.handle({"mode": "sweep"})["waiting"] is False  # of a schedule: the next one comes by itself
     assert stack.handle({"mode": "sweep", "attempt": 0})["waiting"] is True
     queued = stack.account.sqs.get_queue_attributes(QueueUrl=stack.queue, AttributeNames=["All"])["Attributes"]
     assert queued["ApproximateNumberOfMessagesDelayed"] == "1"

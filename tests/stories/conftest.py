@@ -1,17 +1,17 @@
 """Fixtures of the stories: a scene, and stacks in it as a deploy leaves them."""
 
-import json
 import threading
 from collections.abc import Callable, Iterator
 from itertools import count
 from types import SimpleNamespace
+from typing import Any
 
 import botocore.endpoint
 import moto.sqs.models
 import pytest
 
 from lab.cloud.account import Account, strict_aws
-from tests.stories.stage import VISIBILITY, Formation, Scene, Stack
+from tests.stories.stage import Formation, Scene, Stack
 
 _owners = count(1)  # powertools keeps a logger per name, and with it the output of the test that made it
 
@@ -32,8 +32,25 @@ def formation(_formation: Formation) -> Formation:
     return _formation
 
 
+_clients: dict[tuple[str, str], Any] = {}
+
+
+def _once(make: Callable[[Account, str], Any]) -> Callable[[Account, str], Any]:
+    """One client for all accounts: all are alike, and making EC2's takes longer than a story."""
+
+    def client(account: Account, service: str) -> Any:
+        key = (make.__name__, service)
+        if key not in _clients:
+            _clients[key] = make(account, service)
+        return _clients[key]
+
+    return client
+
+
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Scene]:
+    monkeypatch.setattr(Account, "client", _once(Account.client))
+    monkeypatch.setattr(Account, "_own", _once(Account._own))
     with strict_aws() as account:
         scene = Scene(account, capsys)
         monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=scene.sleep))
@@ -53,10 +70,8 @@ def deploy(scene: Scene, formation: Formation) -> Callable[[], Stack]:
 
     def deploy() -> Stack:
         account, owner = scene.account, f"story-{next(_owners)}"
-        queues = {name: _queue(account, f"{owner}-{name}") for name in ("reconcile", "autotag")}
-        heard = _queue(account, f"{owner}-heard")
-        _listen(account, owner, heard)
-        stack = Stack(scene, owner, account.nlb_target(), account.filter(), queues, heard, formation)
+        queues = {name: scene.queue(f"{owner}-{name}") for name in ("reconcile", "autotag")}
+        stack = Stack(scene, owner, account.nlb_target(), account.filter(), queues, formation)
         stack.set_state("running")
         stack.put_policy(stack.policy(), default=True)
         account.take_events()
@@ -74,16 +89,3 @@ def stack(deploy: Callable[[], Stack]) -> Stack:
 @pytest.fixture
 def other_stack(deploy: Callable[[], Stack]) -> Stack:
     return deploy()
-
-
-def _queue(account: Account, name: str) -> str:
-    made = account.sqs.create_queue(QueueName=name, Attributes={"VisibilityTimeout": str(VISIBILITY)})
-    return str(made["QueueUrl"])
-
-
-def _listen(account: Account, owner: str, url: str) -> None:
-    """Somebody's rule for our own events."""
-    pattern = {"source": ["vpc-traffic-replay"], "detail-type": ["Mirror Session Changed"]}
-    arn = account.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    account.bus.put_rule(Name=owner, EventPattern=json.dumps(pattern))
-    account.bus.put_targets(Rule=owner, Targets=[{"Id": "heard", "Arn": arn}])

@@ -6,11 +6,11 @@ a sleep is where the next may go on. Which one is decided by the latencies alone
 
 import json
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import lru_cache
 from itertools import cycle
 from typing import Any
 
@@ -28,7 +28,6 @@ from mirroring.model import (
     Scope,
     Session,
     Target,
-    TargetKind,
 )
 from mirroring.policy import Policy, PolicyError, load
 from mirroring.reconcile import Reconciler
@@ -40,7 +39,7 @@ from tests.stories.oracle import SOURCES_OF_AN_INTERFACE, Place, Scene
 OWNER = "traffic-replay"
 FLEET = "workers"
 PLENTY = 100_000.0  # seconds
-STALE = 1.5  # seconds: a look at the switch may be one old, and its own call takes a part of the rest
+_PROMPT = 0.4  # seconds, at most, of a look at the switch
 EVERYTHING = Scope(everything=True)
 
 
@@ -143,7 +142,7 @@ class Together:
 # The policy, and the switch
 
 
-@cache
+@lru_cache(64)
 def _loaded(text: str) -> Policy | PolicyError:
     try:
         return load(text)
@@ -191,7 +190,7 @@ class Write:
 
 
 class Watched:
-    """The account and the parameters as one container sees them. Each call takes time and takes effect in its midst.
+    """The account and the parameters as one container sees them. Each call takes time.
 
     Every write is held to what must be so whatever happens: a foreign session is neither its object nor changed by it,
     and the switch was looked at within the last second.
@@ -200,19 +199,20 @@ class Watched:
     def __init__(self, account: "Account", latencies: Sequence[float]) -> None:
         self.account = account
         self.writes: list[Write] = []
+        self.throttled: list[datetime] = []
         self.seen: dict[str, Session] = {}  # sessions that describes have shown in this run
         self.looked = datetime.min.replace(tzinfo=UTC)  # at the switch
-        self.blind = False  # describes of all instances find none
+        self.saw_pause = False
+        self.is_custom = False  # the custom resource, which deletes while all others are held back
         self._latencies = cycle(latencies)
         self._cloud = account.cloud
 
-    def _call[T](self, perform: Callable[[], T]) -> T:
-        latency = next(self._latencies)
-        self.account.together.sleep(latency / 2)
+    def _read[T](self, perform: Callable[[], T], longest: float = PLENTY) -> T:
+        """An answer is as old as the call is long."""
         try:
             return perform()
         finally:
-            self.account.together.sleep(latency / 2)
+            self.account.together.sleep(min(next(self._latencies), longest))
 
     # Reads
 
@@ -221,32 +221,32 @@ class Watched:
         return self._cloud.calls
 
     def instances(self, ids: Collection[str] | None) -> dict[str, Instance]:
-        found = self._call(lambda: self._cloud.instances(ids))
-        return {} if self.blind and ids is None else found
+        found = self._read(lambda: self._cloud.instances(ids))
+        return {name: instance for name, instance in found.items() if name not in self.account.unseen}
 
     def sessions(self, *, interfaces: Collection[str] = (), instances: Collection[str] = ()) -> list[Session]:
-        found = self._call(lambda: self._cloud.sessions(interfaces=interfaces, instances=instances))
+        found = self._read(lambda: self._cloud.sessions(interfaces=interfaces, instances=instances))
         self.seen |= {session.id: session for session in found}
         return found
 
     def targets(self, ids: Collection[str] | None) -> dict[str, Target]:
-        return self._call(lambda: self._cloud.targets(ids))
+        return self._read(lambda: self._cloud.targets(ids))
 
     def filters(self, ids: Collection[str]) -> dict[str, Filter]:
-        return self._call(lambda: self._cloud.filters(ids))
+        return self._read(lambda: self._cloud.filters(ids))
 
     def may_create(self, session: Session) -> Refused | None:
-        return self._call(lambda: self._cloud.may_create(session))
+        return self._read(lambda: self._cloud.may_create(session))
 
     def read(self) -> InForce:
-        found = self._call(self.account.parameters.read)
-        self.looked = self.account.time()
+        found = self._read(self.account.parameters.read, _PROMPT)
+        self.looked, self.saw_pause = self.account.time(), found.paused
         return found
 
     def paused(self) -> bool:
-        found = self._call(self.account.parameters.paused)
+        self.saw_pause = self._read(self.account.parameters.paused, _PROMPT)
         self.looked = self.account.time()
-        return found
+        return self.saw_pause
 
     # Writes
 
@@ -264,20 +264,23 @@ class Watched:
         self._write("delete", session, lambda: self._cloud.delete(session))
 
     def _write[T](self, operation: str, session: Session, perform: Callable[[], T]) -> T:
-        now, since = self.account.time(), self.account.parameters.paused_since
-        assert (now - self.looked).total_seconds() <= 1.0, f"{operation} long after the last look at the switch"
-        assert since is None or (now - since).total_seconds() <= STALE, f"{operation} though paused since {since}"
+        now = self.account.time()
+        if not self.is_custom:
+            assert (now - self.looked).total_seconds() <= 1.0, f"{operation} long after the last look at the switch"
+            assert not self.saw_pause, f"{operation} though the last look saw a pause"
         self.writes.append(Write(operation, now, session))
 
-        def watched() -> T:
-            foreign = self.account.foreign()
-            assert session.id not in {one.id for one in foreign}, f"{operation} of a foreign session: {session}"
-            try:
-                return perform()
-            finally:
-                assert self.account.foreign() == foreign, f"{operation} of {session} changed a foreign session"
-
-        return self._call(watched)
+        self.account.together.sleep(next(self._latencies))  # it takes effect as late as it may
+        foreign = self.account.foreign()
+        assert session.id not in {one.id for one in foreign}, f"{operation} of a foreign session: {session}"
+        try:
+            return perform()
+        except Refused as refused:
+            if refused.code == "RequestLimitExceeded":
+                self.throttled.append(self.account.time())
+            raise
+        finally:
+            assert self.account.foreign() == foreign, f"{operation} of {session} changed a foreign session"
 
 
 class Container:
@@ -312,7 +315,7 @@ class Container:
 class Account:
     """One with three load balancers and an interface as targets, and two filters.
 
-    A deed picks what it is done to by a number: the one at that place, if there is any. What AWS refuses does not happen.
+    A deed picks what it is done to by a number: the one at that place, if any. What AWS refuses does not happen.
     """
 
     cloud: FakeCloud = field(default_factory=FakeCloud)
@@ -324,6 +327,7 @@ class Account:
 
     def __post_init__(self) -> None:
         self.together = Together(self.time)
+        self.unseen: set[str] = set()  # instances that no describe shows, though they exist
         self.unsettled = self.time.now  # when something changed that containers remember
         self.targets = {"A": self.cloud.nlb_target(), "B": self.cloud.nlb_target(), "C": self.cloud.nlb_target()}
         self.targets |= {"D": self.cloud.eni_target(), "none": "tmt-00000000000000000"}
@@ -392,9 +396,26 @@ class Account:
 
     # What happens. Each deed gives the events that tell of it.
 
-    def launch(self, number: int, **more: Any) -> None:
-        for name in self.cloud.launch(number, **more):
+    def do(self, deed: tuple[str, tuple[Any, ...]]) -> None:
+        """By its name."""
+        getattr(self, deed[0])(*deed[1])
+
+    def launch(
+        self,
+        n: int,
+        tags: Mapping[str, str],
+        group: str = "",
+        type: str = "m5.large",  # noqa: A002  AWS's own word
+        interfaces: int = 1,
+        vpc: str = "1",
+    ) -> None:
+        place = {"vpc": f"vpc-{vpc}", "subnet": f"subnet-{vpc}"}
+        for name in self.cloud.launch(n, tags=tags, group=group, type=type, interfaces=interfaces, **place):
             self._tell_state(name, "running")
+
+    def start(self, number: int, tags: Mapping[str, str]) -> None:
+        self.power(number, "running")
+        self.tag(number, tags)
 
     def tag(self, number: int, tags: Mapping[str, str]) -> None:
         if found := self.instance(number):
@@ -523,17 +544,20 @@ class Account:
         self.parameters.paused_since = None
         self.unsettled = self.time.now
 
-    def calm(self) -> None:
-        """Nothing is amiss any more, and everything shows."""
-        model = self.cloud.model
-        model.faults.clear()
-        model.visible_after = model.lingers = 0
+    def recover(self) -> None:
+        """No call fails any more, what is done from now on shows at once, and there is a policy, in force."""
+        self.cloud.model.faults.clear()
+        self.cloud.model.visible_after = self.cloud.model.lingers = 0
         self.parameters.refusals.clear()
         self.resume()
-        for _ in range(5):
-            model.perform("DescribeTrafficMirrorSessions", {})
         if not self.parameters.texts or self.parameters.texts[-1] != _text(self.document):
             self._put(_text(self.document))
+
+    def calm(self) -> None:
+        """Nothing is amiss any more, and everything shows."""
+        self.recover()
+        for _ in range(5):
+            self.cloud.model.perform("DescribeTrafficMirrorSessions", {})
 
     # How
 
@@ -596,8 +620,8 @@ def _at(sessions: Sequence[Session], which: int) -> Session | None:
 
 _MATCHES = st.sampled_from(
     [
-        {"tags": {"mirror": ["yes"]}},
-        {"tags": {"mirror": ["yes"]}},
+        *[{"tags": {"mirror": ["yes"]}}] * 6,
+        {"tags": {"mirror": "*"}},
         {"tags": {"mirror": "*"}},
         {"tags": {"mirror": ["yes", "no"], "env": "*"}},
         {"tags": {"mirror:until": "*"}},
@@ -609,26 +633,28 @@ _MATCHES = st.sampled_from(
         {"instances": ["i-00000000000000009", "i-0000000000000000a"]},
     ]
 )
+_EXEMPT = st.sampled_from([{"tags": {"env": ["prod"]}}, {"groups": ["web-?"]}, {"vpcs": ["vpc-2"], "names": ["*"]}])
 _WINDOWS = st.fixed_dictionaries(
     {"from": st.sampled_from(["08:00", "22:00", "00:00"]), "to": st.sampled_from(["09:00", "18:00", "06:00"])},
     optional={"days": st.lists(st.sampled_from(["mon", "tue", "sun"]), min_size=1, unique=True)},
 )
+_TARGETS = st.sampled_from("A A A A B B B C C C D D none".split())
 _SOURCES = st.fixed_dictionaries(
     {
         "name": st.sampled_from(["web", "api", "all"]),
         "match": _MATCHES,
-        "target": st.lists(st.sampled_from(["A", "A", "B", "C", "D", "none"]), min_size=1, max_size=3, unique=True),
-        "filter": st.sampled_from(["f", "f", "f", "g", "g", "none"]),
+        "target": st.lists(_TARGETS, min_size=1, max_size=3, unique=True),
+        "filter": st.sampled_from("f f f f f g g g g none".split()),
     },
     optional={
-        "except": _MATCHES,
+        "except": _EXEMPT,
         "description": st.sampled_from(["all of production", "a test"]),
-        "interfaces": st.sampled_from(["primary", "all", [0, 1], [1]]),
-        "share": st.sampled_from([100, 50, 10]),
+        "interfaces": st.sampled_from(["primary", "all", "all", [0, 1], [1]]),
+        "share": st.sampled_from([100, 100, 100, 50, 10]),
         "session_number": st.sampled_from([1, 2, 3, 32766]),
         "vni": st.sampled_from([7, 8]),
         "packet_length": st.sampled_from([128, 8500]),
-        "windows": st.lists(_WINDOWS, min_size=1, max_size=2),
+        "windows": st.one_of(st.just([]), st.just([]), st.lists(_WINDOWS, min_size=1, max_size=2)),
     },
 )
 _LIMITS = st.fixed_dictionaries(
@@ -644,5 +670,5 @@ documents: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "version": st.just(1),
         "sources": st.lists(_SOURCES, min_size=1, max_size=3, unique_by=lambda source: str(source["name"])),
     },
-    optional={"except": _MATCHES, "delete_on_stop": st.booleans(), "limits": _LIMITS},
+    optional={"except": _EXEMPT, "delete_on_stop": st.booleans(), "limits": _LIMITS},
 )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from hashlib import sha256
+from itertools import chain
 from typing import Any
 
 from mirroring.model import Instance, Interface, Session
@@ -16,6 +17,8 @@ from mirroring.model import Instance, Interface, Session
 UNSUPPORTED = frozenset({"t2.micro"})  # the only type of these tests that EC2 refuses to mirror
 SOURCES_OF_AN_INTERFACE = 10
 WEEK = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+ENDED = ("shutting-down", "terminated")
+GRACE = timedelta(minutes=5)
 OURS = "mirror:managed-by"
 
 
@@ -45,6 +48,12 @@ def is_ours(session: Session, scene: Scene) -> bool:
     return session.tags.get(OURS) == scene.owner
 
 
+def is_young(session: Session, now: datetime) -> bool:
+    """Whether a describe of instances may be older than it."""
+    created = session.tags.get("mirror:created")
+    return created is not None and now - datetime.fromisoformat(created) < GRACE
+
+
 # Which source has an interface
 
 
@@ -63,9 +72,15 @@ def source_of(instance: Instance, interface: Interface, scene: Scene) -> Mapping
     return source if wished == "all" or interface.device_index in wished else None
 
 
+def is_wanted(interface: str, scene: Scene) -> bool:
+    """Whether any source selects it."""
+    every = ((holder, one) for holder in scene.instances.values() for one in holder.interfaces)
+    return any(one.id == interface and source_of(holder, one, scene) is not None for holder, one in every)
+
+
 def _source_of_instance(instance: Instance, scene: Scene) -> Mapping[str, Any] | None:
     document = scene.document
-    if instance.state in ("shutting-down", "terminated"):
+    if instance.state in ENDED:
         return None
     if instance.state in ("stopping", "stopped") and document.get("delete_on_stop", True):
         return None
@@ -87,25 +102,17 @@ def _source_of_instance(instance: Instance, scene: Scene) -> Mapping[str, Any] |
 
 
 def _matches(match: Mapping[str, Any], instance: Instance, tags: Mapping[str, str]) -> bool:
-    for key, wanted in match.items():
-        if key == "tags":
-            for tag, values in wanted.items():
-                if tag not in tags or (values != "*" and tags[tag] not in values):
-                    return False
-        elif key == "vpcs" and instance.vpc not in wanted:
+    for tag, values in match.get("tags", {}).items():
+        if tag not in tags or (values != "*" and tags[tag] not in values):
             return False
-        elif key == "subnets" and instance.subnet not in wanted:
-            return False
-        elif key == "instances" and instance.id not in wanted:
-            return False
-        elif key == "groups" and not _like(tags.get("aws:autoscaling:groupName"), wanted):
-            return False
-        elif key == "names" and not _like(tags.get("Name"), wanted):
-            return False
-    return True
+    listed = {"vpcs": instance.vpc, "subnets": instance.subnet, "instances": instance.id}
+    if any(actual not in match[key] for key, actual in listed.items() if key in match):
+        return False
+    named = {"groups": tags.get("aws:autoscaling:groupName"), "names": tags.get("Name")}
+    return all(_is_like(actual, match[key]) for key, actual in named.items() if key in match)
 
 
-def _like(value: str | None, patterns: Collection[str]) -> bool:
+def _is_like(value: str | None, patterns: Collection[str]) -> bool:
     return value is not None and any(fnmatchcase(value, pattern) for pattern in patterns)
 
 
@@ -132,7 +139,7 @@ def number_of(source: Mapping[str, Any], foreign: Collection[Session]) -> int:
     """Preferred; else the next free one above; else the lowest."""
     taken = {session.number for session in foreign}
     wished: int = source.get("session_number", 1)
-    return next(number for number in [*range(wished, 32767), *range(1, 32767)] if number not in taken)
+    return next(number for number in chain(range(wished, 32767), range(1, 32767)) if number not in taken)
 
 
 def faults(session: Session, source: Mapping[str, Any], instance: str, scene: Scene) -> Iterator[str]:
@@ -171,8 +178,13 @@ def _state(target: str, scene: Scene) -> str:
 
 
 def is_full(target: str, sessions: Collection[Session], scene: Scene) -> bool:
-    sources = {session.interface for session in sessions if session.target == target}
-    return scene.targets[target].kind == "interface" and len(sources) >= SOURCES_OF_AN_INTERFACE
+    """Whether it may be. AWS counts sources: one with two sessions to a target is counted twice here.
+
+    And a source of a type that EC2 refuses may have been given a place that it then did not take.
+    """
+    there = [session for session in sessions if session.target == target]
+    refused = [one for holder in scene.instances.values() if holder.type in UNSUPPORTED for one in holder.interfaces]
+    return scene.targets[target].kind == "interface" and len(there) + len(refused) >= SOURCES_OF_AN_INTERFACE
 
 
 # A full sweep
@@ -195,7 +207,8 @@ def complaints(
         now = [session for session in beside if is_ours(session, scene)]
         source = source_of(*holders[interface], scene) if interface in holders else None
         if source is None:
-            found += [f"{session.id} mirrors {interface}, which nobody wants" for session in now]
+            spared = [one for one in now if interface not in holders and is_young(one, scene.now)]
+            found += [f"{one.id} mirrors {interface}, which nobody wants" for one in now if one not in spared]
         elif broken(source, scene):
             found += [] if now == was else [f"{interface}: {was} became {now} though {source['name']} is broken"]
         else:
@@ -218,7 +231,7 @@ def _of_interface(
     if len(now) > 1:
         yield f"{where}: {len(now)} sessions of ours"
     roomy = [target for target in usable(source, scene) if not is_full(target, all_of_them, scene)]
-    gone = bool(was) and all(_state(session.target, scene) == "gone" for session in was)
+    gone = any(_state(session.target, scene) == "gone" for session in was)
     if not now:
         if was and not gone:
             yield f"{where}: {was} is away"
@@ -259,10 +272,16 @@ def _of_interface(
 
 
 def may_go(session: Session, seen: Collection[Session], scene: Scene) -> bool:
-    """Whether a session of ours may be deleted at all, given all that was seen."""
+    """Whether a session of ours may be deleted at all, given all that was seen.
+
+    One that names an instance that has ended may, though another has its interface now: that one gets another.
+    """
     holders = {one.id: (holder, one) for holder in scene.instances.values() for one in holder.interfaces}
     source = source_of(*holders[session.interface], scene) if session.interface in holders else None
-    if source is None:
+    named = scene.instances.get(session.description)
+    if session.interface not in holders and is_young(session, scene.now):
+        return named is not None and named.state in ENDED
+    if source is None or (named and named.state in ENDED):
         return True
     if broken(source, scene):
         return False

@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[2]
 WEB = {"mirror": "yes"}
 #: Most deliveries until the queues are empty: events that bring forth events for ever end here.
 ROUNDS = 40
+INSTANT = timedelta(milliseconds=1)
 INVOCATION = timedelta(seconds=1)  # what one takes
 VISIBILITY = 1800  # seconds; AWS asks for six times the function's timeout
 
@@ -109,7 +110,7 @@ class Scene:
         self.settle()
         while self.account.now < end:
             due = [moment for stack in self.stacks for moment in stack.pending()]
-            self.account.now = max(self.account.now, min([end, *due]))
+            self.account.now = max(self.account.now, min([end, *(moment + INSTANT for moment in due)]))
             self.settle()
 
     # Events
@@ -129,18 +130,52 @@ class Scene:
         self.settle()
 
     def tell_of_tags(self, since: int) -> None:
-        """The events of what a function itself did to instances' tags, since so many calls."""
+        """The events of what a function itself did to instances' tags, in its calls since then."""
         for call in self.account.model.faults.calls[since:]:
             if call.action in ("CreateTags", "DeleteTags"):
-                keys = [tag["Key"] for tag in call.parameters["Tags"]]
-                about = [name for name in call.parameters["Resources"] if name.startswith("i-")]
-                self.account.events += [self._tag_event(name, keys) for name in about]
+                keys = {tag["Key"] for tag in call.parameters["Tags"]}
+                instances = [name for name in call.parameters["Resources"] if name.startswith("i-")]
+                for name in instances:
+                    there = keys <= tags_of(self.account, name).keys()
+                    if there == (call.action == "CreateTags"):  # it was not refused
+                        self.account.events.append(self._tag_event(name, sorted(keys)))
 
     def _tag_event(self, instance: str, keys: list[str]) -> dict[str, Any]:
         serial = next(self._serials)
         return events.tag_change(
             instance, keys, tags_of(self.account, instance), version=serial, at=self.account.now, serial=serial
         )
+
+    # Queues
+
+    def queue(self, name: str) -> str:
+        made = self.sqs.create_queue(QueueName=name, Attributes={"VisibilityTimeout": str(VISIBILITY)})
+        return str(made["QueueUrl"])
+
+    def due(self, url: str) -> list[datetime]:
+        """When each message of a queue is visible."""
+        queue = sqs_backends[events.ACCOUNT][self.account.region].get_queue(url.rsplit("/", 1)[-1])
+        due = [max(one.visible_at, one.delayed_until) for one in queue._messages]
+        return [datetime.fromtimestamp(milliseconds / 1000, UTC) for milliseconds in due]
+
+    def received(self, url: str) -> Iterator[dict[str, Any]]:
+        """Records of all messages that a queue shows now."""
+        arn = f"arn:aws:sqs:{self.account.region}:{events.ACCOUNT}:{url.rsplit('/', 1)[-1]}"
+        while min(self.due(url), default=self.account.now) < self.account.now:
+            for message in self.sqs.receive_message(
+                QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=VISIBILITY, AttributeNames=["All"]
+            )["Messages"]:
+                yield {
+                    "messageId": message["MessageId"],
+                    "receiptHandle": message["ReceiptHandle"],
+                    "body": message["Body"],
+                    "attributes": message["Attributes"],
+                    "messageAttributes": {},
+                    "md5OfBody": message["MD5OfBody"],
+                    "eventSource": "aws:sqs",
+                    "eventSourceARN": arn,
+                    "awsRegion": self.account.region,
+                }
 
     # What was written
 
@@ -160,8 +195,9 @@ class Stack:
     target: str
     filter: str
     queues: dict[str, str]  # by function
-    heard: str  # queue behind a rule for our own events
     formation: "Formation"
+    tagging: bool = False  # whether the rules for autotag are enabled
+    heard: str = ""  # queue behind somebody's rule for our own events
     again: list[dict[str, Any]] = field(default_factory=list)  # events with which a function invoked itself
     heard_so_far: list[dict[str, Any]] = field(default_factory=list)
     containers: dict[str, Container] = field(default_factory=dict)  # that are warm, by function
@@ -189,7 +225,8 @@ class Stack:
     def receive(self, event: Mapping[str, Any]) -> None:
         """As the stack's rules pass it on."""
         for function in _destinations(event):
-            self.send(function, event)
+            if function != "autotag" or self.tagging:
+                self.send(function, event)
 
     def send(self, function: str, message: Mapping[str, Any]) -> None:
         self.scene.sqs.send_message(QueueUrl=self.queues[function], MessageBody=json.dumps(message))
@@ -201,20 +238,17 @@ class Stack:
 
     def pending(self) -> list[datetime]:
         """When each message that waits in a queue is visible."""
-        backend = sqs_backends[events.ACCOUNT][self.account.region]
-        queues = [backend.get_queue(url.rsplit("/", 1)[-1]) for url in self.queues.values()]
-        due = [max(one.visible_at, one.delayed_until) for queue in queues for one in queue._messages]
-        return sorted(datetime.fromtimestamp((milliseconds + 1) / 1000, UTC) for milliseconds in due)
+        return sorted(moment for url in self.queues.values() for moment in self.scene.due(url))
 
     def records(self, function: str, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """As the poller hands these messages, and whatever else the queue holds, to the function."""
         for message in messages:
             self.send(function, message)
-        return list(_received(self.scene, self.queues[function]))
+        return list(self.scene.received(self.queues[function]))
 
     def _poll(self, function: str) -> bool:
         url = self.queues[function]
-        records = list(_received(self.scene, url))
+        records = list(self.scene.received(url))
         if records:
             answer = self.invoke(function, {"Records": records})
             failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
@@ -231,6 +265,14 @@ class Stack:
         self.account.now += INVOCATION
         self.scene.tell_of_tags(done)
         return answer
+
+    def beside(self, function: str, event: Mapping[str, Any]) -> dict[str, Any]:
+        """The same in a second container, while the first may be at work."""
+        first = self.containers.pop(function)
+        try:
+            return self.invoke(function, event)
+        finally:
+            self.containers[function] = first
 
     def _start(self, function: str) -> Container:
         environment = {"MIRROR_OWNER": self.owner, "AUTOTAG_KEYS": "mirror,env", "WORKER_GROUPS": "workers"}
@@ -295,8 +337,16 @@ class Stack:
         lines = [line for line in self.scene.lines() if "_aws" in line and name in line]
         return [line[name][0] for line in lines if all(line.get(key) == value for key, value in wanted.items())]
 
+    def listen(self) -> None:
+        """Somebody's rule for our own events."""
+        self.heard = self.scene.queue(f"{self.owner}-heard")
+        arn = self.scene.sqs.get_queue_attributes(QueueUrl=self.heard, AttributeNames=["QueueArn"])["Attributes"]
+        pattern = {"source": ["vpc-traffic-replay"], "detail-type": ["Mirror Session Changed"]}
+        self.account.bus.put_rule(Name=self.owner, EventPattern=json.dumps(pattern))
+        self.account.bus.put_targets(Rule=self.owner, Targets=[{"Id": "heard", "Arn": arn["QueueArn"]}])
+
     def heard_on_the_bus(self) -> list[dict[str, Any]]:
-        for record in _received(self.scene, self.heard):
+        for record in self.scene.received(self.heard):
             self.heard_so_far.append(json.loads(record["body"]))
         return [event for event in self.heard_so_far if event["detail"]["owner"] == self.owner]
 
@@ -311,26 +361,6 @@ def _destinations(event: Mapping[str, Any]) -> list[str]:
         case "EC2 Instance State-change Notification" if event["detail"]["state"] == "running":
             return ["autotag", "reconcile"]
     return ["reconcile"]
-
-
-def _received(scene: Scene, url: str) -> Iterator[dict[str, Any]]:
-    """Records of all messages that a queue shows now."""
-    arn = f"arn:aws:sqs:{scene.account.region}:{events.ACCOUNT}:{url.rsplit('/', 1)[-1]}"
-    while messages := scene.sqs.receive_message(
-        QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=VISIBILITY, AttributeNames=["All"]
-    ).get("Messages"):
-        for message in messages:
-            yield {
-                "messageId": message["MessageId"],
-                "receiptHandle": message["ReceiptHandle"],
-                "body": message["Body"],
-                "attributes": message["Attributes"],
-                "messageAttributes": {},
-                "md5OfBody": message["MD5OfBody"],
-                "eventSource": "aws:sqs",
-                "eventSourceARN": arn,
-                "awsRegion": scene.account.region,
-            }
 
 
 def plain(tags: list[dict[str, str]]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Other people's hands: on our sessions, and on sessions of their own beside ours."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from lab.cloud.account import Account
@@ -14,7 +15,7 @@ def theirs(account: Account, stack: Stack, instance: str, number: int, *, ports:
         TrafficMirrorTargetId=stack.target,
         TrafficMirrorFilterId=account.filter(ports),
         SessionNumber=number,
-        Description="not yours",
+        Description=instance,  # as ours have it
     )
     return str(made["TrafficMirrorSession"]["TrafficMirrorSessionId"])
 
@@ -197,3 +198,34 @@ def test_two_stacks_in_one_account_leave_each_other_alone(
     assert stack.mirrored == [] and other_stack.sessions == before
     scene.sweep()
     assert other_stack.mirrored == [only]
+
+
+def test_three_sessions_push_in_between_our_look_and_our_call(scene: Scene, account: Account, stack: Stack) -> None:
+    full, web = account.launch(2, tags=WEB)
+    [interface] = account.interfaces(full)
+    pushed: list[str] = []
+
+    def push_in(call: Mapping[str, Any]) -> bool:
+        if call["NetworkInterfaceId"] == interface and not pushed:
+            pushed.append("")
+            pushed[:] = [theirs(account, stack, full, number) for number in (1, 2, 3)]
+        return False
+
+    account.model.fail("CreateTrafficMirrorSession", "never", when=push_in)
+    scene.settle()
+    assert stack.mirrored == [web] and not stack.pending()
+    scene.sweep()
+    assert stack.troubles.keys() == {"no-slot"}
+
+
+def test_a_session_with_a_strangers_description_goes_with_the_next_sweep(
+    scene: Scene, account: Account, stack: Stack
+) -> None:
+    """Sessions of instances that do not run are looked for by description."""
+    [web] = mirrored_and_settled(scene, account)
+    name = stack.session(web)["TrafficMirrorSessionId"]
+    account.ec2.modify_traffic_mirror_session(TrafficMirrorSessionId=name, Description="keep this")
+    account.stop([web])
+    scene.settle()
+    scene.sweep()
+    assert stack.sessions == []

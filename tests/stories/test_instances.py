@@ -118,6 +118,7 @@ def test_a_second_interface_is_attached_and_detached(scene: Scene, account: Acco
     second = account.attach(web)
     scene.settle()
     assert {session["NetworkInterfaceId"] for session in stack.sessions} == {*account.interfaces(web), second}
+    scene.wait(minutes=5)  # a session is not judged by where its interface is while it is young
     account.detach(second)
     scene.settle()
     assert [session["NetworkInterfaceId"] for session in stack.sessions] == account.interfaces(web)
@@ -148,6 +149,7 @@ def test_only_the_primary_interface_is_mirrored_unless_the_policy_says_more(
     stack.put_policy(stack.policy(interfaces="all"))
     scene.settle()
     assert {session["NetworkInterfaceId"] for session in stack.sessions} == set(account.interfaces(web)[:2])
+    assert sum(stack.metric("failed")) == 0, "what a service manages is not even tried"
 
 
 def test_an_interface_moves_to_an_instance_that_is_not_mirrored(scene: Scene, account: Account, stack: Stack) -> None:
@@ -327,3 +329,47 @@ def test_twenty_events_about_one_instance_are_one_look(scene: Scene, account: Ac
     made = [call.action for call in account.model.faults.calls[before:]]
     assert made.count("DescribeInstances") <= 2  # one of them may be for a target's health
     assert stack.mirrored == [web]
+
+
+def test_an_interface_that_outlives_its_instance_loses_its_session(
+    scene: Scene, account: Account, stack: Stack
+) -> None:
+    stack.put_policy(stack.policy(interfaces="all"))
+    [web] = account.launch(tags=WEB)
+    account.attach(web)
+    scene.settle()
+    assert len(stack.sessions) == 2
+    account.terminate([web])
+    scene.settle()
+    assert stack.sessions == []
+
+
+def test_an_interface_moves_to_another_mirrored_instance(scene: Scene, account: Account, stack: Stack) -> None:
+    stack.put_policy(stack.policy(interfaces="all"))
+    one, other = account.launch(2, tags=WEB)
+    moved = account.attach(one)
+    scene.settle()
+    account.detach(moved)
+    account.ec2.attach_network_interface(NetworkInterfaceId=moved, InstanceId=other, DeviceIndex=1)
+    scene.settle()
+    [session] = [session for session in stack.sessions if session["NetworkInterfaceId"] == moved]
+    assert session["Description"] == other
+    account.stop([other])
+    scene.settle()
+    assert stack.mirrored == [one]
+
+
+def test_somebody_asks_for_an_instance_by_hand(scene: Scene, account: Account, stack: Stack) -> None:
+    web, other = account.launch(2, tags=WEB)
+    account.take_events()
+    summary = stack.invoke("reconcile", {"mode": "reconcile", "instances": [web]})
+    assert (stack.mirrored, summary["created"]) == ([web], 1)
+    plan = stack.invoke("reconcile", {"mode": "plan", "instances": [other]})
+    assert plan["planned"]["create"] == 1 and stack.mirrored == [web]
+
+
+def test_the_log_names_the_event(account: Account, stack: Stack) -> None:
+    account.launch(tags=WEB)
+    event = account.take_events()[-1]
+    stack.invoke("reconcile", {"Records": stack.records("reconcile", [event])})
+    assert {line["correlation_id"] for line in stack.logged("Reconciled") + stack.logged("Changed")} == {event["id"]}

@@ -259,6 +259,7 @@ def test_a_plan_by_hand_tells_and_changes_nothing(scene: Scene, account: Account
 
 
 def test_changes_are_told_on_the_bus(scene: Scene, account: Account, stack: Stack) -> None:
+    stack.listen()
     [web] = account.launch(tags=WEB)
     scene.settle()
     stack.put_policy(stack.policy(session_number=9))
@@ -280,6 +281,7 @@ def test_metrics_count_what_is_desired_and_what_is(scene: Scene, account: Accoun
     _, ends = account.launch(2, tags=WEB)
     account.attach(ends)  # an interface that outlives the instance, and its session with it
     scene.settle()
+    scene.wait(minutes=5)  # a young session is no orphan: its instance may not be visible yet
     account.terminate([ends])
     account.vanish([ends])
     account.take_events()
@@ -288,3 +290,69 @@ def test_metrics_count_what_is_desired_and_what_is(scene: Scene, account: Accoun
     scene.sweep()
     assert [stack.metric(name)[-1] for name in ("desired", "actual", "orphaned", "deleted")] == [1, 1, 0, 0]
     assert [stack.metric(name)[-1] for name in ("quarantined", "shadowed", "failed", "modified")] == [0, 0, 0, 0]
+
+
+def test_no_more_sessions_than_the_policy_allows(scene: Scene, account: Account, stack: Stack) -> None:
+    stack.put_policy(stack.policy(limits={"sessions": 3}))
+    account.launch(5, tags=WEB)
+    scene.settle()
+    assert len(stack.sessions) == 3
+    assert "limits.sessions allows 3: 2 interfaces" in stack.troubles["limit"]
+
+
+def test_no_more_sessions_than_the_policy_allows_when_instances_come_one_by_one(
+    scene: Scene, account: Account, stack: Stack
+) -> None:
+    stack.put_policy(stack.policy(limits={"sessions": 3}))
+    scene.settle()
+    for _ in range(5):
+        account.launch(tags=WEB)
+        scene.settle()
+    assert len(stack.sessions) == 3
+
+
+def test_from_a_load_balancer_to_an_interface_and_back(scene: Scene, account: Account, stack: Stack) -> None:
+    account.launch(2, tags=WEB)
+    scene.settle()
+    before = ids(stack)
+    single = account.eni_target()
+    account.take_events()
+    for target in (single, stack.target):
+        stack.put_policy(stack.policy(target=target))
+        scene.settle()
+        assert {session["TrafficMirrorTargetId"] for session in stack.sessions} == {target}
+        assert not stack.plan()["planned"]["changes"]
+    assert ids(stack) == before
+
+
+def test_the_policy_cannot_be_read_and_is_read_later(scene: Scene, account: Account, stack: Stack) -> None:
+    [old] = account.launch(tags=WEB)
+    scene.settle()
+    scene.wait(minutes=2)
+    account.model.fail("GetParameters", "InternalServerError", times=99)
+    [new] = account.launch(tags=WEB)
+    account.stop([old])
+    scene.settle()
+    assert stack.mirrored == [old]
+    account.model.faults.clear()
+    scene.wait(minutes=2)
+    assert stack.mirrored == [new] and not stack.pending()
+
+
+def test_a_rename_of_a_source_is_only_a_change_of_tags(scene: Scene, account: Account, stack: Stack) -> None:
+    account.launch(2, tags=WEB)
+    scene.settle()
+    before = ids(stack)
+    stack.put_policy(stack.policy(name="shop"))
+    scene.settle()
+    assert {session["Tags"]["mirror:source"] for session in stack.sessions} == {"shop"} and ids(stack) == before
+    assert not stack.plan()["planned"]["changes"]
+
+
+def test_an_exception_always_wins(scene: Scene, account: Account, stack: Stack) -> None:
+    web, canary = account.launch(2, tags=WEB)
+    scene.settle()
+    stack.put_policy(stack.policy() | {"except": {"instances": canary}})
+    scene.settle()
+    assert stack.mirrored == [web]
+    assert "except" in stack.logged("Changed")[-1]["reason"]

@@ -43,6 +43,14 @@ def test_a_new_container_asks_once_more(scene: Scene, account: Account, stack: S
     assert tries(account) == 2
 
 
+def test_a_new_policy_is_a_reason_to_ask_once_more(scene: Scene, account: Account, stack: Stack) -> None:
+    account.launch(2, tags=WEB, type="t2.micro")
+    scene.settle()
+    stack.put_policy(stack.policy(description="new"))
+    scene.settle()
+    assert tries(account) == 2
+
+
 def throttle(account: Account, *, burst: float, rate: float) -> None:
     """Of the writes that are ours alone."""
     clock = lambda: account.now.timestamp()  # noqa: E731, PLW0108  `now` is another object each time
@@ -63,10 +71,10 @@ def test_aws_throttles_and_everything_is_done_all_the_same(scene: Scene, account
 def test_our_own_budget_keeps_us_below_the_apis_rate(scene: Scene, account: Account, stack: Stack) -> None:
     throttle(account, burst=50, rate=5)
     stack.put_policy(stack.policy(limits={"writes_per_second": 2}))
-    web = account.launch(70, tags=WEB)
+    web = account.launch(60, tags=WEB)
     scene.settle()
     assert stack.mirrored == sorted(web)
-    assert tries(account) == 70
+    assert tries(account) == 60
 
 
 def test_permission_is_missing_and_nothing_is_tried_again_and_again(
@@ -79,6 +87,12 @@ def test_permission_is_missing_and_nothing_is_tried_again_and_again(
     assert stack.metric("stopped")[-1] == 1 and stack.metric("failed", code="UnauthorizedOperation") == [1]
     assert stack.logged("Reconciled")[-1]["level"] == "ERROR"
     assert "not authorized" in stack.reports()[-1]["stopped"]
+    scene.wait(minutes=50)
+    assert tries(account) <= 3 and stack.metric("forbidden")[-1] == 1
+    account.model.faults.clear()
+    scene.wait(minutes=15)
+    scene.sweep()
+    assert len(stack.sessions) == 8 and not stack.pending()
 
 
 def test_permission_to_look_is_missing(scene: Scene, account: Account, stack: Stack) -> None:
@@ -132,16 +146,16 @@ def test_a_page_of_the_describe_fails_and_nothing_is_deleted(scene: Scene, accou
 def test_the_second_page_fails_and_half_an_answer_is_none(
     scene: Scene, account: Account, stack: Stack, action: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mirroring.ec2.PAGE", 5)
+    monkeypatch.setattr("mirroring.describe.PAGE", 5)
     stack.put_policy(stack.policy(interfaces="all"))
-    web = account.launch(8, tags=WEB)
+    web = account.launch(6, tags=WEB)
     for instance in web:
         account.attach(instance, requester_managed=True)
     scene.settle()
     before = stack.sessions
     account.model.fail(action, "InternalError", times=99, when=lambda call: bool(call.get("NextToken")))
     scene.sweep()
-    assert stack.sessions == before and len(before) == 8
+    assert stack.sessions == before and len(before) == 6
     assert stack.metric("failed", code="InternalError")[-1] == 1
     account.model.faults.clear()
     scene.wait(minutes=2)
@@ -151,6 +165,7 @@ def test_the_second_page_fails_and_half_an_answer_is_none(
 def test_describe_shows_no_instance_at_all_and_nothing_is_deleted(scene: Scene, account: Account, stack: Stack) -> None:
     web = account.launch(3, tags=WEB)
     scene.settle()
+    scene.wait(minutes=5)
     hidden = [*web, *everybody(account)]
     account.vanish(hidden)
     scene.sweep()
@@ -230,13 +245,13 @@ def test_the_bus_refuses_our_event_and_what_was_done_stays(scene: Scene, account
 def test_time_is_short_and_the_rest_comes_again(scene: Scene, account: Account, stack: Stack) -> None:
     stack.put_policy(stack.policy(limits={"writes_per_second": 1}))
     scene.settle()
-    web = account.launch(40, tags=WEB)
+    web = account.launch(30, tags=WEB)
     records = stack.records("reconcile", account.take_events())
     began = account.now
     answer = stack.invoke("reconcile", {"Records": records}, seconds=40)
     assert (account.now - began).total_seconds() < 40
     made = set(stack.mirrored)
-    assert 5 <= len(made) < 40
+    assert 5 <= len(made) < 30
     failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
     left = {record["messageId"] for record in records if not any(name in record["body"] for name in made)}
     assert failed == left
@@ -282,6 +297,6 @@ def test_an_unknown_event_is_passed_over_and_logged_once(scene: Scene, account: 
 @pytest.mark.parametrize("body", ["", "no json", "[]", "7", "null", '{"detail-type": 7}', '{"mode": []}'])
 def test_nonsense_in_the_queue_is_passed_over(scene: Scene, account: Account, stack: Stack, body: str) -> None:
     [record] = stack.records("reconcile", [{"mode": "reconcile", "instances": []}])
-    for function in ("reconcile", "autotag"):
+    for function in stack.queues:
         assert stack.invoke(function, {"Records": [record | {"body": body}]}) == {"batchItemFailures": []}
     assert len(stack.logged("Passed over")) == 2

@@ -3,24 +3,19 @@
 Deletes come first, as they free slots, numbers and places at a target; then modifications; then creations. Every
 refusal has its answer (see `answers`) and ends at its own change, unless the answer is to stop. A change that is worth
 another try waits at the end of its queue, so that one instance that is not visible yet holds nobody up.
-
-Before a write the stack's state is looked at, if the last look is older than a second: a stack that is being deleted,
-or that somebody paused, is changed no further.
 """
 
 import heapq
+import json
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Protocol
 
 from mirroring.answers import Answer, answer
-from mirroring.budget import Budget
-from mirroring.memory import UNEXPLAINED, Refusals
+from mirroring.memory import UNEXPLAINED, UNSUPPORTED, Refusals
 from mirroring.model import (
     CONFIG_TAG,
-    CREATED_TAG,
     Create,
     Delete,
     Finding,
@@ -30,16 +25,15 @@ from mirroring.model import (
     Session,
     Trouble,
 )
-from mirroring.plan import config_hash
+from mirroring.pace import Leave, Pace
+from mirroring.repair import config_hash
 from mirroring.report import Action, Change, Failure
+from mirroring.support import may_be_source
 
-#: Seconds kept for the end of a run: one call that botocore tries again, and the report.
-MARGIN = 20.0
 #: Tries after the first, 1, 2, 4 and 8 seconds apart.
 RETRIES = 4
 #: Seconds until a refusal that nothing explained is looked at anew: what another run just made shows by then.
 SECOND_LOOK = 2.0
-STATE_LOOK = timedelta(seconds=1)
 
 
 class Writes(Protocol):
@@ -59,10 +53,6 @@ class Applied:
     paused: bool = False
     stopped: str = ""
 
-    @property
-    def ended(self) -> bool:
-        return bool(self.out_of_time or self.paused or self.stopped)
-
 
 @dataclass
 class _Attempt:
@@ -73,59 +63,27 @@ class _Attempt:
     looked: bool = False
 
 
-class Pace:
-    """Says when the next write may be made. Kept from run to run, as the API's own account is."""
-
-    def __init__(self, clock: Callable[[], datetime], sleep: Callable[[float], None]) -> None:
-        self.clock = clock
-        self.sleep = sleep
-        self._rate = 0.0
-        self._budget = Budget(1.0, 1)
-
-    def at(self, rate: float) -> None:
-        if rate != self._rate:
-            self._rate, self._budget = rate, Budget(rate, max(1, int(5 * rate)))
-
-    def wait(self, remaining: Callable[[], float], until: float = 0.0) -> bool:
-        """Waits for the budget, and for `until` if that is later. False, at once, where time would run out."""
-        now = self.clock().timestamp()
-        delay = max(self._budget.delay(now), until - now)
-        if remaining() - max(delay, 0.0) < MARGIN:
-            return False
-        if delay > 0:
-            self.sleep(delay)
-        return True
-
-    def spend(self) -> None:
-        self._budget.spend(self.clock().timestamp())
-
-    def throttled(self) -> None:
-        self._budget.throttled(self.clock().timestamp())
-
-
 class Applier:
-    """One run's. `paused` looks at the stack's state; `replan` looks at one interface anew, deletes left out."""
+    """One run's. `replan` looks at one interface anew, without deletes; `run` tells our creations from earlier ones."""
 
     def __init__(
         self,
         cloud: Writes,
         *,
         owner: str,
+        run: str,
         pace: Pace,
+        leave: Leave,
         refusals: Refusals,
-        remaining: Callable[[], float],
-        paused: Callable[[], bool],
-        looked: datetime,  # at the state, the last time
         replan: Callable[[str, str], Plan],  # instance, interface
-        on_change: Callable[[Change], None] | None,
+        on_change: Callable[[Change], None],
     ) -> None:
         self._cloud = cloud
         self._owner = owner
+        self._run = run
         self._pace = pace
+        self._leave = leave
         self._refusals = refusals
-        self._remaining = remaining
-        self._paused = paused
-        self._looked = looked
         self._replan = replan
         self._on_change = on_change
         self._applied = Applied()
@@ -133,23 +91,24 @@ class Applier:
     def apply(self, plan: Plan) -> Applied:
         for changes in (plan.delete, plan.modify, plan.create):
             self._work_off(changes)
-        return self._applied
+        leave = self._leave
+        return replace(self._applied, out_of_time=leave.out_of_time, paused=leave.paused, stopped=leave.stopped)
 
     def _work_off(self, changes: Iterable[Create | Modify | Delete]) -> None:
         """A queue by the time of the next try; those that were not tried yet come first, in their order."""
         queue = [(0.0, order, _Attempt(change)) for order, change in enumerate(changes)]
         order = len(queue)
-        while queue and not self._applied.ended:
+        while queue and not self._leave.ended:
             due, _, attempt = heapq.heappop(queue)
             delay = self._try(attempt, due)
             if delay is not None:
                 heapq.heappush(queue, (self._now() + delay, order := order + 1, attempt))
-        if not self._applied.paused:
+        if not self._leave.paused:
             self._applied.unfinished.update(_session(attempt.change).description for _, _, attempt in queue)
 
     def _try(self, attempt: _Attempt, due: float) -> float | None:
         """Seconds until the next try, or None if the change is over and done with."""
-        if due > self._now() and not self._in_time(due):
+        if due > self._now() and not self._leave.wait(due):
             return 0.0
         if attempt.look and not self._look_again(attempt):
             return None
@@ -162,31 +121,31 @@ class Applier:
         if done is None:
             return 0.0  # the run has ended
         self._applied.changes.append(done)
-        if self._on_change:
-            self._on_change(done)
+        self._on_change(done)
         return None
 
     def _perform(self, attempt: _Attempt) -> Change | None:
         """The change as it was made, or None if the run ended before."""
         match attempt.change:
             case Delete(session, reason):
-                if not self._may_write():
+                if not self._leave.may_write():
                     return None
                 self._cloud.delete(session)
                 return Change(Action.DELETE, session, reason)
-            case Create(session, _, _, reason):
-                if not self._may_write():
+            case Create(session, instance_type, _, reason):
+                if not self._leave.may_write():
                     return None
-                made = self._cloud.create(session, client_token(session, self._owner))
+                made = self._cloud.create(session, client_token(session, self._owner, self._run))
+                self._refusals.acquit(instance_type)
                 return Change(Action.CREATE, made, reason)
             case Modify(before, after, changes, _, reason):
                 if changes and not attempt.modified:
-                    if not self._may_write():
+                    if not self._leave.may_write():
                         return None
                     self._cloud.modify(before, after)
                     attempt.modified = True
                 if before.tags != after.tags:
-                    if not self._may_write():
+                    if not self._leave.may_write():
                         return None
                     self._cloud.retag(replace(after, tags=before.tags), after)
                 return Change(Action.MODIFY, after, reason, changes, before)
@@ -201,8 +160,7 @@ class Applier:
             case Answer.SUCCESS:
                 return None  # it is as it should be, though not by us
             case Answer.RETRY:
-                if "Throttl" in refused.code or refused.code == "RequestLimitExceeded":
-                    self._pace.throttled()
+                self._pace.heed(refused)
                 if attempt.tries == RETRIES:
                     self._fail(attempt, refused, given, again=True)
                     return None
@@ -220,7 +178,7 @@ class Applier:
             case Answer.QUARANTINE:
                 return self._quarantine(attempt, refused)
             case Answer.STOP:
-                self._applied.stopped = f"{refused}."
+                self._leave.stopped = f"{refused}."
                 self._fail(attempt, refused, given, again=True)
                 return None
 
@@ -235,11 +193,19 @@ class Applier:
             self._find(Trouble.FILTER_MISSING, session, text)
             self._fail(attempt, refused, Answer.QUARANTINE, again=True)
             return None
-        self._refusals.add(session.interface, str(refused))
         if isinstance(attempt.change, Create) and refused.code == "NetworkInterfaceNotSupported":
-            self._refusals.add(attempt.change.instance_type, str(refused))
+            self._unsupported(attempt.change, str(refused))
+        else:
+            self._refusals.add(session.interface, str(refused))
         self._fail(attempt, refused, Answer.QUARANTINE)
         return None
+
+    def _unsupported(self, change: Create, why: str) -> None:
+        """Of a type that AWS lists, the interface is in doubt first: one detached since the look is refused alike."""
+        listed, interface = may_be_source(change.instance_type), change.session.interface
+        self._refusals.add(interface, why, UNEXPLAINED if listed else UNSUPPORTED)
+        if self._refusals.is_second(change.instance_type, interface) or not listed:
+            self._refusals.add(change.instance_type, why)
 
     def _next_target(self, attempt: _Attempt, refused: Refused, given: Answer) -> float | None:
         if self._turn_to_next_target(attempt):
@@ -287,24 +253,6 @@ class Applier:
             attempt.change = anew[0]
         return bool(anew)
 
-    def _may_write(self) -> bool:
-        if not self._in_time():
-            return False
-        if self._pace.clock() - self._looked >= STATE_LOOK:
-            try:
-                self._applied.paused = self._paused()
-            except Refused as refused:
-                self._applied.stopped = f"The stack's state could not be read: {refused}."
-            self._looked = self._pace.clock()
-            if self._applied.ended:
-                return False
-        self._pace.spend()
-        return True
-
-    def _in_time(self, until: float = 0.0) -> bool:
-        self._applied.out_of_time = not self._pace.wait(self._remaining, until)
-        return not self._applied.out_of_time
-
     def _fail(self, attempt: _Attempt, refused: Refused, given: Answer, *, again: bool = False) -> None:
         session = _session(attempt.change)
         self._applied.failed.append(
@@ -322,10 +270,12 @@ class Applier:
         return self._pace.clock().timestamp()
 
 
-def client_token(session: Session, owner: str) -> str:
-    """The same for every try to create one session, another after it was deleted: the stamp of creation differs."""
-    parts = (owner, session.interface, session.target, session.filter, str(session.number))
-    return sha256("|".join((*parts, session.tags.get(CREATED_TAG, ""))).encode()).hexdigest()
+def client_token(session: Session, owner: str, run: str) -> str:
+    """The same for every try of a run to create one session, and another for whatever differs, if only the run.
+
+    A session that was made, deleted and is made again within a second must not get the answer of the first.
+    """
+    return sha256(json.dumps([owner, run, asdict(session)], sort_keys=True).encode()).hexdigest()
 
 
 def _session(change: Create | Modify | Delete) -> Session:

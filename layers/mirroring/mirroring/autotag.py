@@ -7,33 +7,27 @@ to say; an instance whose removal was refused gets no new list of our keys, or t
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol
 
 from mirroring.answers import Answer, answer
-from mirroring.apply import MARGIN, Pace
 from mirroring.environment import Environment
 from mirroring.model import Instance, MirroringError, Refused, Scope, Tags
-from mirroring.store import InForce
+from mirroring.pace import MARGIN, Leave, Pace
+from mirroring.store import Policies
 from mirroring.tagging import FindingEvent, PutTags, RemoveTags, TagPlan, plan_tags
 
 RETRIES = 3  # after the first try, 1, 2 and 4 seconds apart
-REFUSALS = 3  # in a row for want of permission, then the rest is not tried
-STATE_LOOK = timedelta(seconds=1)
+REFUSALS = 3  # in a row: for want of permission, then the rest is not tried; of one rule's tags, then that rule's
 LISTED = 200  # most entries of each list in a summary
 
 
 class Cloud(Protocol):
     @property
     def calls(self) -> int: ...
-    def instances(self, ids: Collection[str] | None) -> dict[str, Instance]: ...
+    def unmarked(self, ids: Collection[str] | None) -> dict[str, Instance]: ...
     def put_tags(self, instance: str, tags: Tags) -> None: ...
-    def remove_tags(self, instance: str, keys: Collection[str]) -> None: ...
-
-
-class Policies(Protocol):
-    def read(self) -> InForce: ...
-    def paused(self) -> bool: ...
+    def remove_tags(self, instance: str, tags: Tags) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -103,20 +97,13 @@ class _Step:
 class _Run:
     """One run's own state."""
 
-    remaining: Callable[[], float]
+    leave: Leave
     on_change: Callable[[TagChange], None] | None
-    looked: datetime  # at the stack's state, the last time
     changes: list[TagChange] = field(default_factory=list)
     failed: list[TagFailure] = field(default_factory=list)
     unfinished: set[str] = field(default_factory=set)
     refused: int = 0  # in a row, for want of permission
-    out_of_time: bool = False
-    paused: bool = False
-    stopped: str = ""
-
-    @property
-    def ended(self) -> bool:
-        return bool(self.out_of_time or self.paused or self.stopped)
+    lasting: dict[str, list[Refused]] = field(default_factory=dict)  # by rule, in a row: tags that cannot be borne
 
 
 class _Ended(Exception):
@@ -153,17 +140,19 @@ class Autotagger:
             return TagReport(scope, everything=True, out_of_time=True)
         try:
             in_force = self._store.read()
-            instances = self._cloud.instances(None if scope.everything else ids)
+            instances = self._cloud.unmarked(None if scope.everything else ids)
         except Refused as refusal:
             return self._unread(scope, refusal, calls)
         except MirroringError as error:  # no policy is in force: to try again would not help
             return TagReport(scope, stopped=str(error))
         policy = in_force.policy
-        allowed = self._environment.autotag_keys
+        allowed = self._environment.autotag_keys or frozenset()
         plan = plan_tags(policy, instances.values(), self._clock(), allowed=allowed, findings=findings)
-        run = _Run(remaining, on_change, looked, paused=in_force.paused)
+        leave = Leave(self._pace, remaining, self._store.paused, looked)
+        leave.paused = in_force.paused
+        run = _Run(leave, on_change)
         run.unfinished |= scope.fresh - instances.keys()
-        if not scope.plan_only and not run.paused:
+        if not scope.plan_only and not leave.paused:
             self._pace.at(policy.limits.writes_per_second)
             self._apply(_steps(plan, instances), run)
         return TagReport(
@@ -172,9 +161,9 @@ class Autotagger:
             tuple(run.changes),
             tuple(run.failed),
             frozenset(run.unfinished),
-            out_of_time=run.out_of_time,
-            paused=run.paused,
-            stopped=run.stopped,
+            out_of_time=leave.out_of_time,
+            paused=leave.paused,
+            stopped=leave.stopped,
             policy=f"{in_force.parameter}:{in_force.version}",
             calls=self._cloud.calls - calls,
         )
@@ -195,11 +184,11 @@ class Autotagger:
         due = 0.0
         for tries in range(RETRIES + 1):
             last = tries == RETRIES
-            waiting = [step for step in waiting if run.ended or not self._try(step, run, due, last=last)]
-            if run.ended or not waiting:
+            waiting = [step for step in waiting if run.leave.ended or not self._try(step, run, due, last=last)]
+            if run.leave.ended or not waiting:
                 break
             due = self._now() + 2**tries
-        if not run.paused:
+        if not run.leave.paused:
             run.unfinished.update(step.instance.id for step in waiting)
 
     def _try(self, step: _Step, run: _Run, due: float, *, last: bool) -> bool:
@@ -209,7 +198,7 @@ class Autotagger:
         except _Ended:
             return False
         except Refused as refusal:
-            return self._refusal(step.instance.id, refusal, run, last=last)
+            return self._refusal(step, refusal, run, last=last)
         run.refused = 0
         return True
 
@@ -218,43 +207,41 @@ class Autotagger:
         if step.remove:
             self._may_write(run, due)
             try:
-                self._cloud.remove_tags(step.instance.id, step.remove.keys)
+                self._cloud.remove_tags(step.instance.id, step.remove.tags)
             except Refused as refusal:
                 if answer("DeleteTags", refusal.code) is not Answer.SUCCESS:
                     raise
-            gone = {key: tags[key] for key in step.remove.keys}
-            self._changed(run, TagChange(step.instance.id, gone, {}, "", step.remove.reason))
+            self._changed(run, TagChange(step.instance.id, step.remove.tags, {}, "", step.remove.reason))
             step.remove = None
-        if step.put:
+        if put := step.put:
+            known = run.lasting.get(put.rule, [])
+            if len(known) >= REFUSALS:  # a tag policy's, say: it would refuse the same for every other instance
+                raise Refused(known[0].operation, known[0].code, known[0].message)
             self._may_write(run, due)
-            self._cloud.put_tags(step.instance.id, step.put.tags)
-            before = {key: tags[key] for key in step.put.tags if key in tags}
-            put = step.put
+            self._cloud.put_tags(put.instance, put.tags)
+            run.lasting.pop(put.rule, None)
+            before = {key: tags[key] for key in put.tags if key in tags}
             self._changed(run, TagChange(put.instance, before, put.tags, put.rule, put.reason))
 
-    def _refusal(self, instance: str, refusal: Refused, run: _Run, *, last: bool) -> bool:
-        given = answer(refusal.operation, refusal.code)
-        if "Throttl" in refusal.code or refusal.code == "RequestLimitExceeded":
-            self._pace.throttled()
+    def _refusal(self, step: _Step, refusal: Refused, run: _Run, *, last: bool) -> bool:
+        instance, given = step.instance.id, answer(refusal.operation, refusal.code)
+        self._pace.heed(refusal)
         if given is Answer.RETRY and not last:
             return False
         run.failed.append(TagFailure(instance, refusal.code, given, str(refusal)))
+        if given is Answer.QUARANTINE and step.put:
+            run.lasting.setdefault(step.put.rule, []).append(refusal)
         if given is Answer.STOP:
             run.unfinished.add(instance)
             run.refused += 1
             if run.refused == REFUSALS:
-                run.stopped = f"{refusal}."
+                run.leave.stopped = f"{refusal}."
         return given is not Answer.RETRY
 
     def _may_write(self, run: _Run, due: float) -> None:
-        """Waits for the budget; raises _Ended if time is short or the stack was paused."""
-        run.out_of_time = not self._pace.wait(run.remaining, due)
-        if not run.out_of_time and self._clock() - run.looked >= STATE_LOOK:
-            run.paused = self._store.paused()
-            run.looked = self._clock()
-        if run.ended:
+        """Waits for its turn; raises _Ended if there is none in this run any more."""
+        if not run.leave.may_write(due):
             raise _Ended
-        self._pace.spend()
 
     def _changed(self, run: _Run, change: TagChange) -> None:
         run.changes.append(change)

@@ -1,17 +1,17 @@
 """The invocation of `reconcile`: one run for all that came in, told to logs, metrics and the bus."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
-from mirroring.bus import Unsent
+from mirroring.announce import Announcer, Announces
 from mirroring.delivery import FIRST_DELAY, LONGEST_DELAY, Delivery, Postpones, serve
-from mirroring.model import Scope
-from mirroring.report import Change, Report, announcement, unfinished
+from mirroring.model import Refused, Scope
+from mirroring.report import Change, Report, unfinished
 from mirroring.scope import union
 from mirroring.telemetry import Telemetry
 
-#: Of the stack's first sweep, which waits for a healthy target: half an hour in all. After it the schedule sweeps.
+#: Of the stack's first sweep, which waits for a healthy target: 22 minutes in all. After it the schedule sweeps.
 SWEEPS = 10
 
 
@@ -21,8 +21,7 @@ class Run(Protocol):
     ) -> Report: ...
 
 
-class Bus(Postpones, Protocol):
-    def announce(self, details: Iterable[Mapping[str, Any]]) -> tuple[Unsent, ...]: ...
+class Bus(Announces, Postpones, Protocol):
     def enqueue(self, message: Mapping[str, Any], delay: int) -> None: ...
 
 
@@ -43,11 +42,20 @@ class Shell:
         scope = union(delivery.scopes)
         if not scope.everything and not scope.instances:
             return Report(scope)
-        report = self._reconciler.run(scope, remaining)
+        announcer = Announcer(self._bus, self._owner, remaining)
+        report = self._reconciler.run(scope, remaining, on_change=announcer.add)
         self._telemetry.report(report)
-        unsent = self._bus.announce([announcement(change, self._owner) for change in report.changes])
-        self._telemetry.not_announced(event.code for event in unsent)
-        if report.waiting and scope.attempt < SWEEPS:
-            message = {"mode": "sweep", "attempt": scope.attempt + 1}
-            self._bus.enqueue(message, min(FIRST_DELAY * scope.attempt, LONGEST_DELAY))
+        announcer.send()
+        self._telemetry.not_announced(announcer.lost)
+        # A record that comes again is the next sweep itself. Another beside it would make two of one, each time.
+        comes_again = delivery.batch is not None and unfinished(report, scope)
+        if report.waiting and scope.attempt < SWEEPS and not comes_again:
+            self._sweep_again(scope.attempt)
         return report
+
+    def _sweep_again(self, attempt: int) -> None:
+        try:
+            message = {"mode": "sweep", "attempt": attempt + 1}
+            self._bus.enqueue(message, min(FIRST_DELAY * attempt, LONGEST_DELAY))
+        except Refused as refused:  # what the run did is done; the schedule sweeps, though later
+            self._telemetry.not_queued(str(refused))

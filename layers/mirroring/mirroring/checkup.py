@@ -6,31 +6,27 @@ Only looks and dry runs; nothing is changed. A call that is refused is an answer
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import batched
 from typing import Any
 
 from mirroring import diagnosis
-from mirroring.clients import call, pages
+from mirroring.backends import receivers
+from mirroring.clients import call
+from mirroring.describe import Raw, filtered
 from mirroring.diagnosis import Answer, Balancer, Door, Origin, Outcome, Permission, Place, Route
-from mirroring.ec2 import PAGE, VALUES, Ec2
+from mirroring.ec2 import Ec2
 from mirroring.model import (
-    OWNER_TAG,
-    SOURCE_TAG,
-    VXLAN_PORT,
     Filter,
     Health,
     Instance,
     Refused,
-    Session,
     Target,
     TargetKind,
     Wish,
 )
+from mirroring.permissions import sample
 from mirroring.policy import Policy, references
 from mirroring.reconcile import Decision
 from mirroring.support import may_be_source
-
-type Raw = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,7 @@ def probe(cloud: Ec2, decision: Decision, owner: str) -> list[Answer]:
     """Dry runs of what the policy would have done, one for each source and target, and each tag key of autotag."""
     found = []
     for wish, target in _samples(decision):
-        refused = cloud.may_create(_session(wish, target, owner))
+        refused = cloud.may_create(sample(wish, target, owner))
         on = f"{wish.interface} (source {wish.source}) to {target} through {wish.filter}"
         found.append(diagnosis.permission("ec2:CreateTrafficMirrorSession", on, refused))
     instance = next((one for one in decision.world.instances.values() if one.state == "running"), None)
@@ -122,12 +118,6 @@ def _samples(decision: Decision) -> list[tuple[Wish, str]]:
         for target in source.targets
         if target in decision.world.targets
     ]
-
-
-def _session(wish: Wish, target: str, owner: str) -> Session:
-    tags = {OWNER_TAG: owner, SOURCE_TAG: wish.source}
-    settings = (wish.filter, wish.number, wish.vni, wish.packet_length, wish.instance)
-    return Session("", wish.interface, target, *settings, tags)
 
 
 def _target(target: Target, origins: list[Origin], facts: Facts, *, both_directions: bool) -> list[Answer]:
@@ -229,18 +219,11 @@ class Reader:
         )
 
     def _target_groups(self, arn: str) -> dict[str, str]:
-        """Name and ARN of the groups behind the UDP 4789 listener."""
-        listeners = self._ask(self._elb, "DescribeListeners", LoadBalancerArn=arn).get("Listeners", ())
-        arns = {
-            group
-            for raw in listeners
-            if raw["Port"] == VXLAN_PORT and raw["Protocol"] in ("UDP", "TCP_UDP")
-            for action in raw["DefaultActions"]
-            for group in _forwards(action)
-        }
+        """Name and ARN of the groups that get mirrored packets."""
+        arns = receivers(self._ask(self._elb, "DescribeListeners", LoadBalancerArn=arn).get("Listeners", ()))
         if not arns:
             return {}
-        groups = self._ask(self._elb, "DescribeTargetGroups", TargetGroupArns=sorted(arns)).get("TargetGroups", ())
+        groups = self._ask(self._elb, "DescribeTargetGroups", TargetGroupArns=arns).get("TargetGroups", ())
         return {raw["TargetGroupName"]: raw["TargetGroupArn"] for raw in groups}
 
     def _workers(self, groups: Iterable[str], through: tuple[str, ...]) -> Iterator[Door]:
@@ -284,15 +267,11 @@ class Reader:
 
     def _by(self, name: str, values: Collection[str], operation: str, key: str) -> list[Raw]:
         """What a filter finds; nothing of an operation that is refused, which is noted."""
-        found: list[Raw] = []
         try:
-            for chunk in batched(sorted(set(values)), VALUES, strict=False):
-                filters = [{"Name": name, "Values": list(chunk)}]
-                found += pages(self._ec2, operation, key, Filters=filters, MaxResults=_SIZES.get(operation, PAGE))
+            return list(filtered(self._ec2, operation, key, name, values))
         except Refused as refused:
             self._note(refused)
             return []
-        return found
 
     def _ask(self, client: Any, operation: str, **arguments: Any) -> dict[str, Any]:
         try:
@@ -307,13 +286,13 @@ class Reader:
 
 _CROSS_ZONE = "load_balancing.cross_zone.enabled"
 _INTERFACES = ("DescribeNetworkInterfaces", "NetworkInterfaces")
-_SIZES = {"DescribeRouteTables": 100}  # the most that this one takes
 
 
 def _groups_of_primary(instance: Raw) -> tuple[str, ...]:
     """Of the interface that an NLB sends to."""
     for interface in instance.get("NetworkInterfaces", ()):
-        if interface["Attachment"]["DeviceIndex"] == 0:
+        attachment = interface["Attachment"]
+        if attachment["DeviceIndex"] == attachment.get("NetworkCardIndex", 0) == 0:
             return tuple(sorted(group["GroupId"] for group in interface["Groups"]))
     return ()
 
@@ -372,8 +351,3 @@ _VIA = (
     "EgressOnlyInternetGatewayId",
     "CoreNetworkArn",
 )
-
-
-def _forwards(action: Raw) -> Iterator[str]:
-    groups = [one["TargetGroupArn"] for one in action.get("ForwardConfig", {}).get("TargetGroups", ())]
-    yield from groups or ([action["TargetGroupArn"]] if "TargetGroupArn" in action else [])

@@ -15,7 +15,7 @@ from mirroring.environment import DEFAULT_OWNER
 from mirroring.model import MirroringError
 
 if TYPE_CHECKING:
-    from mirroring.commands import Outside
+    from mirroring.desk import Outside
 
 _UNUSABLE, _INTERRUPTED = 2, 130
 _ROWS = 100  # of changes or findings in a table
@@ -33,13 +33,14 @@ examples:
 _VALIDATE = """\
 examples:
   mirrorctl policy validate --policy policy.yaml
-  mirrorctl policy validate --policy policy.yaml --offline --autotag-keys mirror,mirror:team
+  mirrorctl policy validate --policy policy.yaml --offline --autotag-keys env,team
   mirrorctl policy validate --parameter /vpc-traffic-replay/policy
 
-Looks at syntax and size, whether the targets, filters and VPCs that it names exist and bear the stack's tag, and, by
-dry runs, whether these credentials may use them.
+Looks at syntax, at a file's size, whether the targets and filters that it names exist and bear the stack's tag, whether
+its VPCs exist, how many interfaces each source selects, and, by dry runs, whether these credentials may mirror them.
 
-exit codes: 0 valid, 1 something that it names cannot be used, 2 not a valid policy, or AWS out of reach
+exit codes: 0 valid, 1 something that it names cannot be used, or it is too large,
+2 not a valid policy, or AWS out of reach
 """
 
 _SHOW = """\
@@ -78,7 +79,8 @@ examples:
   mirrorctl apply --yes --max-deletes 250
 
 Shows the plan, asks, then looks and plans again and does what is to be done then. --max-deletes answers a guard that
-holds deletes back: for this run limits.deletes is that number, and limits.delete_fraction does not count.
+holds deletes back: for this run limits.deletes is that number, and limits.delete_fraction does not count. Where EC2
+lists no instance at all, nothing is deleted whatever the number.
 
 exit codes: 0 all done, 1 declined, paused, held back by a guard, or something failed,
 2 no valid policy, or AWS out of reach
@@ -108,7 +110,7 @@ examples:
 Looks at the stack's parameters, the policy's references, filters and targets, listeners, cross-zone load balancing,
 stickiness, security groups, routes, instance types and, by dry runs, permissions. Network ACLs are not looked at.
 
-exit codes: 0 nothing is wrong, 1 something is, 2 AWS out of reach
+exit codes: 0 nothing is wrong, 1 something is, or may not be looked at, 2 AWS out of reach
 """
 
 
@@ -129,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; the exit code. Errors are on standard error."""
     try:
         options = parse(arguments, os.environ)
-        from mirroring.commands import Outside  # --help needs neither rich nor botocore
+        from mirroring.desk import Outside  # --help needs neither rich nor botocore
 
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
@@ -151,10 +153,10 @@ def parse(arguments: Sequence[str] | None, environment: Mapping[str, str]) -> ar
 
 def run(options: argparse.Namespace, outside: "Outside") -> int:
     """One command; the exit code."""
-    from mirroring import commands
+    from mirroring import commands, policy_commands
 
     try:
-        code = int(getattr(commands, options.command)(options, outside))
+        code = int(getattr(policy_commands if options.about_policy else commands, options.command)(options, outside))
         outside.out.flush()
         return code
     except MirroringError as error:
@@ -180,7 +182,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
 
     def command(among: Any, name: str, function: str, text: str, epilog: str) -> argparse.ArgumentParser:
         made = _make(among.add_parser, name=name, help=text, description=_sentence(text), epilog=epilog)
-        made.set_defaults(command=function, parser=made)
+        made.set_defaults(command=function, about_policy=among is policies, parser=made)
         return made
 
     def of_account(among: Any, *arguments: str) -> argparse.ArgumentParser:
@@ -189,13 +191,13 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         return made
 
     text = "tell whether a policy is valid, and what it names usable"
-    validate = of_account(policies, "validate", "policy_validate", text, _VALIDATE)
+    validate = of_account(policies, "validate", "validate", text, _VALIDATE)
     validate.add_argument("--offline", action="store_true", help="look at the file alone, ask AWS nothing")
     tiers = ("Standard", "Advanced")
-    validate.add_argument("--tier", choices=tiers, help="of the parameter that is to hold it (default: the smallest)")
-    of_account(policies, "show", "policy_show", "print the policy in force", _SHOW)
+    validate.add_argument("--tier", choices=tiers, help="of the parameter that is to hold it (default: any)")
+    of_account(policies, "show", "show", "print the policy in force", _SHOW)
     text = "convert a configuration of AWS's source-automation sample"
-    old = command(policies, "import", "policy_import", text, _IMPORT)
+    old = command(policies, "import", "import_", text, _IMPORT)
     old.add_argument("old", metavar="OLD.yaml")
     old.add_argument("--target", metavar="tmt-ID", help="in the place of all targets that it names")
     old.add_argument("--filter", metavar="tmf-ID", help="in the place of all filters that it names")
@@ -205,7 +207,8 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     _add_rows(plan)
     apply = of_account(commands, "apply", "apply", "make the sessions what the policy wants", _APPLY)
     apply.add_argument("--yes", action="store_true", help="do not ask")
-    apply.add_argument("--max-deletes", metavar="N", type=_whole, help="let so many deletes through the guards")
+    text = "for this run, let up to so many deletes through the guards"
+    apply.add_argument("--max-deletes", metavar="N", type=_whole, help=text)
     _add_rows(apply)
     _add_rows(of_account(commands, "status", "status", "show sessions, targets, findings and cost", _STATUS))
     text = "tell why an instance is mirrored, or is not"
@@ -248,7 +251,7 @@ def _add_account(parser: argparse.ArgumentParser, environment: Mapping[str, str]
         "--autotag-keys",
         metavar="A,B",
         default=environment.get("AUTOTAG_KEYS", ""),
-        help="tag keys that the stack lets autotag put on (not checked)",
+        help="tag keys that the stack lets autotag put on (unless named, they are not checked)",
     )
     group = parser.add_argument_group("account", "AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_EC2 are honoured.")
     group.add_argument("--profile", metavar="NAME", help="of the AWS configuration")

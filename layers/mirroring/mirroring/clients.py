@@ -36,6 +36,7 @@ from mirroring.model import MirroringError, Refused
 
 CONNECT_TIMEOUT = 3.0
 READ_TIMEOUT = 30.0  # a page of 1,000 instances takes seconds
+WRITE_TIMEOUT = 10.0  # a run's last write must have ended, and been reported, before the function's time is over
 #: A describe that is throttled comes back by itself; a write does not: our own budget decides when to send it again.
 READ_ATTEMPTS = 5
 WRITE_ATTEMPTS = 1
@@ -68,12 +69,15 @@ class Meter:
 def client(
     service: str, *, profile: str | None = None, region: str | None = None, attempts: int = READ_ATTEMPTS
 ) -> Any:
-    """A client of an AWS service, or a MirroringError that says what the user must set."""
+    """A client of an AWS service, or a MirroringError that says what the user must set.
+
+    With WRITE_ATTEMPTS it is one for writes, and does not wait for an answer for longer than WRITE_TIMEOUT.
+    """
     session = Session(session_vars=_REGION, profile=profile)
     session.register_component("data_loader", _loader())
     config = Config(
         connect_timeout=CONNECT_TIMEOUT,
-        read_timeout=READ_TIMEOUT,
+        read_timeout=WRITE_TIMEOUT if attempts == WRITE_ATTEMPTS else READ_TIMEOUT,
         retries={"mode": "standard", "total_max_attempts": attempts},
         user_agent_extra=f"vpc-traffic-replay/{__version__}",
     )

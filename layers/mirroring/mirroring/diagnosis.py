@@ -81,7 +81,6 @@ class Balancer:
 
     cross_zone: bool
     sticky: Mapping[str, str]  # target group name → stickiness type; empty text where it is off
-    zones: int = 1
 
 
 @dataclass(frozen=True)

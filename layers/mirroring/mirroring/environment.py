@@ -15,11 +15,15 @@ class Environment:
     queue_url: str = ""
     event_bus: str = "default"
     worker_groups: frozenset[str] = frozenset()  # Auto Scaling groups of the worker fleet: never mirrored
-    autotag_keys: frozenset[str] = frozenset()  # keys that the autotagger's role may put on
+    autotag_keys: frozenset[str] | None = None  # keys that the autotagger's role may put on; None: not known here
+    container: str = ""  # another in each container
 
 
 def environment_of(variables: Mapping[str, str]) -> Environment:
-    """An unset or empty variable has the value that the stack's name gives it."""
+    """An unset or empty variable has the value that the stack's name gives it.
+
+    But of AUTOTAG_KEYS, empty says that the role may put on none, and unset that nobody knows.
+    """
     owner = variables.get("MIRROR_OWNER") or DEFAULT_OWNER
     return Environment(
         owner=owner,
@@ -29,7 +33,8 @@ def environment_of(variables: Mapping[str, str]) -> Environment:
         queue_url=variables.get("QUEUE_URL", ""),
         event_bus=variables.get("EVENT_BUS") or "default",
         worker_groups=_listed(variables.get("WORKER_GROUPS", "")),
-        autotag_keys=_listed(variables.get("AUTOTAG_KEYS", "")),
+        autotag_keys=_listed(variables["AUTOTAG_KEYS"]) if "AUTOTAG_KEYS" in variables else None,
+        container=variables.get("AWS_LAMBDA_LOG_STREAM_NAME", ""),
     )
 
 

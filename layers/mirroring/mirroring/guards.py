@@ -1,8 +1,11 @@
-"""The guards: what a run may delete at most. A tripped guard holds back every delete, and nothing else.
+"""The guards: what a run may delete, and make, at most.
 
 They stand between a plan and its execution, for the mistakes that no single decision shows: a policy whose selection
-was emptied by a typing error, a describe that came back with nothing. Sessions that the world itself has ended (see
-`Delete.evident`) are no such sign: a group that scales in from 200 to 20 instances is not held up by the fraction.
+was emptied by a typing error, a describe that came back with nothing. A guard that trips holds back every delete, and
+nothing else. Sessions that the world itself has ended (see `Delete.evident`) are no sign of a mistake: a group that
+scales in from 200 to 20 instances is not held up by the fraction.
+
+The limit of sessions comes last. It counts on what is deleted, so it must know what was held back.
 """
 
 from dataclasses import replace
@@ -18,8 +21,19 @@ def guard(plan: Plan, world: World, limits: Limits, *, owner: str) -> Plan:
     why = _objection(plan, world, limits, owner)
     if not why:
         return plan
-    text = f"{len(plan.delete)} deletes are held back: {why}"
-    return replace(plan, delete=(), findings=(*plan.findings, Finding(Trouble.GUARD, text)))
+    held = len(plan.delete)
+    text = f"{held} deletes are held back: {why}"
+    return replace(plan, delete=(), kept=plan.kept + held, findings=(*plan.findings, Finding(Trouble.GUARD, text)))
+
+
+def cap(plan: Plan, limits: Limits, *, elsewhere: int = 0) -> Plan:
+    """The plan with no more creates than `limits.sessions` has room for. `elsewhere`: ours outside its scope."""
+    room = max(0, limits.sessions - elsewhere - plan.actual + len(plan.delete))
+    beyond = len(plan.create) - room
+    if beyond <= 0:
+        return plan
+    text = f"limits.sessions allows {limits.sessions}: {beyond} interfaces get none. Select fewer, or raise it"
+    return replace(plan, create=plan.create[:room], findings=(*plan.findings, Finding(Trouble.LIMIT, text)))
 
 
 def _objection(plan: Plan, world: World, limits: Limits, owner: str) -> str:

@@ -7,16 +7,16 @@ Group and instance names take the wildcards `*` and `?` and no others: a bracket
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from fnmatch import translate
 from hashlib import sha256
 from operator import attrgetter
 from typing import Literal
 
-from mirroring.model import AUTOTAGGED_TAG, UNTIL_TAG, Instance, group_of, name_of
+from mirroring.autotagged import standing
+from mirroring.model import Instance, group_of, name_of
 from mirroring.policy import Match
 
-_DIVIDER = "/"  # in mirror:autotagged, between the keys that stay and those that go with mirror:until
 _LISTED = 3  # values that a sentence names before it only counts them
 
 
@@ -26,17 +26,6 @@ class Condition:
 
     holds: Callable[[Instance], bool]
     miss: Callable[[Instance], str]  # of an instance for which it does not hold: why, as a clause
-
-
-def matches(match: Match, instance: Instance, *, now: datetime) -> bool:
-    """Whether every key of the match holds. For many instances, keep its `conditions` instead."""
-    return first_miss(conditions(match), current(instance, now)) is None
-
-
-def misses(match: Match, instance: Instance) -> str:
-    """The first key that does not hold, as a clause; empty if all do."""
-    missed = first_miss(conditions(match), instance)
-    return missed.miss(instance) if missed else ""
 
 
 def first_miss(conditions: Sequence[Condition], instance: Instance) -> Condition | None:
@@ -64,26 +53,9 @@ def in_share(instance_id: str, share: float) -> bool:
 
 
 def current(instance: Instance, now: datetime) -> Instance:
-    """The instance without what has expired: mirror:until, and the tags that the autotagger put on for that long.
-
-    The sweep takes them off; until then they count as gone. A mirror:until that cannot be read has expired: a typing
-    error must not mirror an instance for ever.
-    """
-    until = instance.tags.get(UNTIL_TAG)
-    if until is None or _is_ahead(until, now):
-        return instance
-    listed = instance.tags.get(AUTOTAGGED_TAG, "").split()
-    cut = listed.index(_DIVIDER) if _DIVIDER in listed else len(listed)
-    gone = {UNTIL_TAG} | (set(listed[cut + 1 :]) - set(listed[:cut]))
-    return replace(instance, tags={key: value for key, value in instance.tags.items() if key not in gone})
-
-
-def _is_ahead(until: str, now: datetime) -> bool:
-    try:
-        moment = datetime.fromisoformat(until)
-    except ValueError:
-        return False
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) > now
+    """The instance without the tags that have expired."""
+    tags = standing(instance.tags, now)
+    return instance if tags is instance.tags else replace(instance, tags=tags)
 
 
 def _tag(key: str, values: tuple[str, ...] | Literal["*"]) -> Condition:

@@ -71,12 +71,36 @@ class Answers:
         return shelf
 
 
+class Tally:
+    """How many sessions are ours: as last counted, and as changed by us since. Others change it too, so it ages."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._number = 0
+        self._since: datetime | None = None
+
+    @property
+    def is_old(self) -> bool:
+        return self._since is None or self._clock() - self._since >= ANSWERS
+
+    @property
+    def number(self) -> int:
+        return self._number
+
+    def count(self, number: int) -> None:
+        self._number, self._since = number, self._clock()
+
+    def add(self, number: int) -> None:
+        self._number += number
+
+
 class Refusals:
     """What is not tried again for a while: interfaces, instance types and targets in quarantine, sources forbidden."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._held: dict[str, tuple[datetime, str]] = {}
+        self._first: dict[str, tuple[datetime, str]] = {}  # by instance type: the interface that was refused first
 
     def add(self, name: str, why: str, lifetime: timedelta = UNSUPPORTED) -> None:
         self._held.pop(name, None)
@@ -89,6 +113,19 @@ class Refusals:
 
     def clear(self) -> None:
         self._held.clear()
+        self._first.clear()
+
+    def is_second(self, instance_type: str, interface: str) -> bool:
+        """Notes an interface that AWS does not mirror; whether another one of its type was refused before it."""
+        until, first = self._first.get(instance_type, (self._clock(), ""))
+        if self._clock() < until:
+            return first != interface
+        self._first[instance_type] = (self._clock() + UNSUPPORTED, interface)
+        return False
+
+    def acquit(self, instance_type: str) -> None:
+        """AWS mirrors the type."""
+        self._first.pop(instance_type, None)
 
     def why(self, name: str) -> str:
         """Why it is held, or nothing."""

@@ -22,11 +22,15 @@ DESCRIPTION_TAG = "mirror:description"  # the source's own description; the sess
 STACK_TAG = "mirror:stack"
 #: Tags of instances that the autotagger owns.
 UNTIL_TAG = "mirror:until"  # ISO 8601, UTC: after it, what a finding put on is as good as gone
-AUTOTAGGED_TAG = "mirror:autotagged"  # keys that the autotagger put on, with spaces between (decision 0009)
+AUTOTAGGED_TAG = "mirror:autotagged"  # keys that the autotagger put on: see `autotagged`
 OPT_OUT_TAG = "mirror:opt-out"  # on an instance, with any value: the autotagger leaves it alone
 
 GROUP_TAG = "aws:autoscaling:groupName"
 NAME_TAG = "Name"
+
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html: tags with the prefix aws: do not count
+TAGS_PER_RESOURCE = 50
+TAG_KEY_LENGTH, TAG_VALUE_LENGTH = 128, 256
 
 VXLAN_PORT = 4789
 SESSIONS_PER_INTERFACE = 3  # https://docs.aws.amazon.com/vpc/latest/mirroring/traffic-mirroring-quotas.html
@@ -45,6 +49,7 @@ class Interface:
     subnet: str
     kind: str = "interface"  # EC2's InterfaceType; only "interface" can be a source
     requester_managed: bool = False
+    card: int = 0  # network card; device indexes begin anew on each
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Instance:
     vpc: str = ""  # empty once terminated, as the subnet
     subnet: str = ""
     tags: Tags = field(default_factory=dict)
-    interfaces: tuple[Interface, ...] = ()  # by device index
+    interfaces: tuple[Interface, ...] = ()  # by network card and device index
 
 
 @dataclass(frozen=True)
@@ -244,7 +249,7 @@ class Plan:
     create: tuple[Create, ...] = ()
     modify: tuple[Modify, ...] = ()
     delete: tuple[Delete, ...] = ()
-    kept: int = 0  # sessions of ours that are right as they are
+    kept: int = 0  # sessions of ours that stay as they are
     desired: int = 0  # sessions that the policy wants in this scope
     actual: int = 0  # sessions of ours in this scope
     findings: tuple[Finding, ...] = ()

@@ -22,13 +22,12 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from mirroring.model import AUTOTAGGED_TAG
+from mirroring.autotagged import OWN_PREFIX, SYSTEM_PREFIX
+from mirroring.model import AUTOTAGGED_TAG, TAG_KEY_LENGTH, TAG_VALUE_LENGTH
 
-TAG_KEY_LENGTH, TAG_VALUE_LENGTH = 128, 256
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _UNITS = {"m": 60, "h": 3600, "d": 86400}
 _CONTROLS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
-DIVIDER = "/"  # in AUTOTAGGED_TAG, between keys that stay and keys that go with UNTIL_TAG
 _LONGEST_KEEP = timedelta(days=90)
 
 
@@ -87,9 +86,9 @@ def _tag_key(value: str) -> str:
 
 
 def _own_tag_key(value: str) -> str:
-    if value.lower().startswith(("aws:", "mirror:")):
+    if value.lower().startswith((SYSTEM_PREFIX, OWN_PREFIX)):
         raise ValueError("tags that begin with aws: are AWS's, with mirror: this stack's: choose another key")
-    if value.split() != [value] or value == DIVIDER:
+    if value.split() != [value]:
         raise ValueError(f"choose a tag key without spaces: the tag {AUTOTAGGED_TAG} lists them")
     return value
 

@@ -1,70 +1,55 @@
 """What to create, modify and delete, so that the sessions of a world become the wanted ones.
 
 Applying the plan gives what is wanted, and a second plan is empty. To be applied in the order delete, modify, create:
-the first two free the room on targets that the next one may need.
+the first two free the room on targets that the next one may need. How many of it may be done is the guards' to say.
 
 *Ours and foreign.* Only sessions that bear our owner tag are ever part of a plan. A foreign session keeps its number
 and its slot. Of several of ours on one interface the nearest to the wish stays: first the one with the right number,
 so that none moves to a number that another one still holds.
 
 *Scopes.* In a look at everything, a session of ours whose instance is not there is an orphan. In a narrower one it is
-left alone: the instance may be not visible yet, or not asked for.
+left alone: the instance may be not visible yet, or not asked for. So is one whose interface went away from an instance
+that may come back: another instance, out of sight, may have it now.
+
+*Grace.* A describe of instances may lag behind one of sessions. So that a session was made less than `GRACE` ago says
+more than that its instance, or that instance's interface, is not shown.
 
 *Broken references.* Where the source's filter does not exist, or none of its targets, nothing is made and nothing that
 exists is touched: a typing error in a policy takes nothing away.
-
-*The config tag* holds a hash of what was applied. If a session's settings have another hash, somebody altered them by
-hand; if they have the same, but the policy wants others, the policy changed. Two things keep a second plan empty: a VNI
-that AWS chose is hashed as "any", as it was asked for, so that either reading of an actual VNI counts as untouched; and
-no packet length is hashed as 8500, since an NLB reports the one for the other.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
-from hashlib import sha256
+from datetime import datetime, timedelta
 from itertools import chain, filterfalse
 from types import MappingProxyType
 
+from mirroring.findings import Sessions, in_order, no_slot, of_filters, of_targets, quarantined, shadows
 from mirroring.model import (
-    CONFIG_TAG,
     CREATED_TAG,
-    DESCRIPTION_TAG,
-    NLB_PACKET_LENGTH,
-    OWNER_TAG,
     SESSION_NUMBERS,
     SESSIONS_PER_INTERFACE,
-    SOURCE_TAG,
     Create,
     Delete,
-    Filter,
     Finding,
     Instance,
-    Modify,
     Plan,
-    Rule,
     Session,
-    Tags,
-    Target,
-    TargetKind,
-    Trouble,
     Unwanted,
     Wanted,
     Wish,
     World,
     owned,
-    stamp,
 )
-from mirroring.placement import Bars, Room, bars, choose, full, gone, others, settle, will_do
-from mirroring.policy import Limits
-from mirroring.shadow import overlap
+from mirroring.placement import Bars, Room, bars, choose, others, settle, will_do
+from mirroring.policy import Source
+from mirroring.repair import asked_for, repair, repaired, same_length, tagged
 
-type Settings = Mapping[str, str | int | None]
-type Sessions = Mapping[str, list[Session]]  # by interface
+GRACE = timedelta(minutes=5)
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
-_TAG_LENGTH = 256  # most characters of a tag's value
+_ENDED = frozenset({"shutting-down", "terminated"})
 
 
 def make_plan(
@@ -73,39 +58,42 @@ def make_plan(
     *,
     owner: str,
     now: datetime,
-    limits: Limits,
-    quarantined: Mapping[str, str] = _NOTHING,
-    elsewhere: int = 0,
+    refused: Mapping[str, str] = _NOTHING,
+    sources: Collection[Source] = (),
 ) -> Plan:
-    """`quarantined`: ids of interfaces and targets, and instance types, that AWS refused of late, and why.
+    """`refused`: ids of interfaces and targets, and instance types, that AWS refused of late, and why.
 
-    `elsewhere`: sessions of ours outside a narrow scope, as last counted; they count towards `limits.sessions`.
+    `sources`: those whose references are looked at even if they select nothing here.
     """
     ours, foreign = _by_interface(world.sessions, owner)
     wishes = [wanted.wishes[interface] for interface in sorted(wanted.wishes)]
-    there = _sort_out(wishes, ours, foreign, world, quarantined)
+    there = _sort_out(wishes, ours, foreign, world, refused)
 
-    barred = bars({target for wish in wishes for target in wish.targets}, world.targets, quarantined)
+    named = {target for wish in wishes for target in wish.targets}
+    named |= {target for source in sources for target in source.targets}
+    barred = bars(named, world.targets, refused)
     room = Room(world, [*chain.from_iterable(foreign.values()), *there.left_alone, *(was for _, was in there.kept)])
     seats = settle(there.kept, world.targets, barred, room)
     ends = [_mirrors_nothing(session) for wish, session in there.kept if seats[wish.interface] is None]
-    deletes = [*_unwanted(wanted, ours, world), *there.surplus, *ends]
+    deletes = [*_unwanted(wanted, ours, world, now), *there.surplus, *ends]
 
     right = _keep(there.kept, seats, foreign, world, owner, now)
-    modifies = [_modify(was, after, wish, world, barred, room) for was, after, wish in right if was != after]
-    actual = sum(map(len, ours.values()))
-    free = max(0, limits.sessions - elsewhere - actual + len(deletes))
-    made = _make(there.vacant, foreign, barred, room, free, owner, now)
+    modifies = [
+        repair(was, after, wish, others(wish, after.target, barred, room), world)
+        for was, after, wish in right
+        if was != after
+    ]
+    made = _make(there.vacant, foreign, barred, room, owner, now)
 
     stuck = [wish for wish, was in there.kept if seats[wish.interface] not in wish.targets]
     final = [(after, wish) for _, after, wish in right] + [(create.session, wish) for create, wish in made.creates]
     findings = [
         *there.findings,
-        *_trouble_of_targets(wishes, [*stuck, *made.waiting], barred, room),
-        *_trouble_of_filters(wishes, world),
-        *_beyond_limit(made.beyond_limit, limits),
-        *_shadows(final, foreign, world),
+        *of_targets(wishes, [*stuck, *made.waiting], sources, barred, room),
+        *of_filters(wishes, sources, world),
+        *shadows(final, foreign, world),
     ]
+    actual = sum(map(len, ours.values()))
     return Plan(
         create=tuple(create for create, _ in made.creates),
         modify=tuple(modifies),
@@ -113,25 +101,8 @@ def make_plan(
         kept=actual - len(deletes) - len(modifies),
         desired=sum(1 for wish in wishes if wish.create or wish.interface in ours),
         actual=actual,
-        findings=tuple(sorted(findings, key=_order)),
+        findings=in_order(findings),
     )
-
-
-def settings_of(session: Session) -> Settings:
-    """What a policy decides about a session, for people and for the hash."""
-    return {
-        "target": session.target,
-        "filter": session.filter,
-        "number": session.number,
-        "vni": session.vni,
-        "packet_length": session.packet_length or NLB_PACKET_LENGTH,
-    }
-
-
-def config_hash(session: Session) -> str:
-    """Of the settings as asked for: without a VNI if the choice was left to AWS."""
-    text = " ".join("any" if value is None else str(value) for value in settings_of(session).values())
-    return sha256(text.encode()).hexdigest()[:16]
 
 
 # Sorting out
@@ -156,16 +127,15 @@ def _by_interface(sessions: Iterable[Session], owner: str) -> tuple[Sessions, Se
 
 
 def _sort_out(
-    wishes: Iterable[Wish], ours: Sessions, foreign: Sessions, world: World, quarantined: Mapping[str, str]
+    wishes: Iterable[Wish], ours: Sessions, foreign: Sessions, world: World, refused: Mapping[str, str]
 ) -> _SortedOut:
     """Each wish by what there is on its interface."""
     result = _SortedOut([], [], [], [], [])
     for wish in wishes:
         mine = ours.get(wish.interface, [])
-        quarantine = quarantined.get(wish.interface) or ("" if mine else quarantined.get(wish.instance_type, ""))
-        if quarantine and (mine or wish.create):
-            text = f"{wish.interface} is left as it is for now: {quarantine}"
-            result.findings.append(_about(wish, Trouble.QUARANTINED, text))
+        why = refused.get(wish.interface) or ("" if mine else refused.get(wish.instance_type, ""))
+        if why and (mine or wish.create):
+            result.findings.append(quarantined(wish, why))
             result.left_alone.extend(mine)
         elif mine and _is_broken(wish, world):
             result.left_alone.extend(mine)
@@ -178,8 +148,7 @@ def _sort_out(
                 if session is not nearest
             )
         elif wish.create and len(foreign.get(wish.interface, ())) >= SESSIONS_PER_INTERFACE:
-            text = f"{wish.interface} has {SESSIONS_PER_INTERFACE} foreign sessions, as many as it may: delete one"
-            result.findings.append(_about(wish, Trouble.NO_SLOT, text))
+            result.findings.append(no_slot(wish))
         elif wish.create and wish.filter in world.filters:
             result.vacant.append(wish)
     return result
@@ -195,7 +164,7 @@ def _distance(wish: Wish, session: Session, foreign: Sessions, world: World) -> 
         not will_do(wish, session, world.targets),
         session.filter != wish.filter,
         wish.vni not in (None, session.vni),
-        not _same_length(wish.packet_length, session.packet_length, world.targets.get(session.target)),
+        not same_length(wish.packet_length, session.packet_length, world.targets.get(session.target)),
         session.description != wish.instance,
     )
     return session.number != _number(wish, session, foreign, world), sum(changes), session.id
@@ -204,37 +173,53 @@ def _distance(wish: Wish, session: Session, foreign: Sessions, world: World) -> 
 # Deletes
 
 
-def _unwanted(wanted: Wanted, ours: Sessions, world: World) -> list[Delete]:
+def _unwanted(wanted: Wanted, ours: Sessions, world: World, now: datetime) -> list[Delete]:
     """Sessions of ours on interfaces that the policy does not select."""
     whose = {interface.id: instance for instance in world.instances.values() for interface in instance.interfaces}
     reasons = {(entry.instance, entry.interface): entry for entry in wanted.unwanted}
     found = []
     for interface in ours.keys() - wanted.wishes.keys():
         for session in ours[interface]:
-            reason = _why_unwanted(session, whose.get(interface), reasons, world)
+            instance = whose.get(interface)
+            reason = (
+                _why_not_selected(instance, interface, reasons)
+                if instance
+                else _why_not_attached(session, reasons, world, now)
+            )
             if reason:
                 found.append(Delete(session, reason.reason, reason.evident))
     return found
 
 
-def _why_unwanted(
-    session: Session, instance: Instance | None, reasons: Mapping[tuple[str, str], Unwanted], world: World
+def _why_not_selected(instance: Instance, interface: str, reasons: Mapping[tuple[str, str], Unwanted]) -> Unwanted:
+    default = Unwanted(instance.id, interface, "no source of the policy matches")
+    return reasons.get((instance.id, interface), reasons.get((instance.id, ""), default))
+
+
+def _why_not_attached(
+    session: Session, reasons: Mapping[tuple[str, str], Unwanted], world: World, now: datetime
 ) -> Unwanted | None:
-    """Why a session goes; None leaves it alone. `instance`: the one that has its interface, as far as known."""
-    if instance:
-        default = Unwanted(instance.id, session.interface, "no source of the policy matches")
-        entire = reasons.get((instance.id, ""), default)
-        return reasons.get((instance.id, session.interface), entire)
-    name = session.description
-    if name in world.instances:
-        detached = Unwanted(name, session.interface, f"{session.interface} is not attached to {name} any more", True)
-        entire = reasons.get((name, ""), detached)
-        return entire if entire.evident else detached
-    if not world.everything:
+    """Why a session goes whose interface no instance in sight has. None leaves it alone."""
+    name, interface = session.description, session.interface
+    entire = reasons.get((name, ""))
+    if entire and entire.evident and (world.everything or world.instances[name].state in _ENDED):
+        return entire
+    if not world.everything or _is_young(session, now):
         return None
+    if name in world.instances:
+        return Unwanted(name, interface, f"{interface} is not attached to {name} any more", evident=True)
     if name:
-        return Unwanted(name, session.interface, f"orphan: instance {name} not found")
-    return Unwanted("", session.interface, f"orphan: {session.interface} is attached to no instance")
+        return Unwanted(name, interface, f"orphan: instance {name} not found")
+    return Unwanted("", interface, f"orphan: {interface} is attached to no instance")
+
+
+def _is_young(session: Session, now: datetime) -> bool:
+    """By its tag, which somebody may have altered: one that says nothing, or a time to come, protects nothing."""
+    try:
+        created = datetime.fromisoformat(session.tags.get(CREATED_TAG, ""))
+        return abs(now - created) < GRACE
+    except (ValueError, TypeError):  # no time, or one without its zone
+        return False
 
 
 def _mirrors_nothing(session: Session) -> Delete:
@@ -260,40 +245,8 @@ def _keep(
         if target is not None:
             wish, session = by_interface[interface]
             number = _number(wish, session, foreign, world)
-            found.append((session, _repaired(session, wish, target, number, world, owner, now), wish))
+            found.append((session, repaired(session, wish, target, number, world, owner, now), wish))
     return found
-
-
-def _repaired(
-    session: Session, wish: Wish, target: str, number: int, world: World, owner: str, now: datetime
-) -> Session:
-    same_length = _same_length(wish.packet_length, session.packet_length, world.targets.get(target))
-    asked = Session(
-        session.id, session.interface, target, wish.filter, number, wish.vni, wish.packet_length, wish.instance
-    )
-    return replace(
-        asked,
-        vni=session.vni if wish.vni is None else wish.vni,
-        packet_length=session.packet_length if same_length else wish.packet_length,
-        tags=_tags(asked, wish, session.tags, owner, now),
-    )
-
-
-def _tags(asked: Session, wish: Wish, present: Tags, owner: str, now: datetime) -> Tags:
-    """Ours made right, those of others kept."""
-    tags = {key: value for key, value in present.items() if key != DESCRIPTION_TAG}
-    tags |= {OWNER_TAG: owner, SOURCE_TAG: wish.source, CONFIG_TAG: config_hash(asked)}
-    tags.setdefault(CREATED_TAG, stamp(now))
-    if wish.description:
-        tags[DESCRIPTION_TAG] = wish.description[:_TAG_LENGTH]
-    return tags
-
-
-def _same_length(asked: int | None, actual: int | None, target: Target | None) -> bool:
-    """Whether a packet length is right. Of a target that is out of sight the lenient reading is taken."""
-    if target is None or target.kind is TargetKind.NLB:
-        return (asked or NLB_PACKET_LENGTH) == (actual or NLB_PACKET_LENGTH)
-    return asked == actual
 
 
 def _number(wish: Wish, session: Session, foreign: Sessions, world: World) -> int:
@@ -311,51 +264,6 @@ def _free_number(wish: Wish, foreign: Sessions) -> int:
     return next(filterfalse(taken.__contains__, numbers))
 
 
-def _modify(before: Session, after: Session, wish: Wish, world: World, barred: Bars, room: Room) -> Modify:
-    names = ("target", "filter", "number", "vni", "packet_length", "description")
-    changes = tuple(name for name in names if getattr(before, name) != getattr(after, name))
-    return Modify(
-        before,
-        after,
-        changes,
-        others=others(wish, after.target, barred, room) if "target" in changes else (),
-        reason=_why_changed(before, after, changes, wish, world),
-    )
-
-
-def _why_changed(before: Session, after: Session, changes: tuple[str, ...], wish: Wish, world: World) -> str:
-    if not changes:
-        keys = before.tags.keys() | after.tags.keys()
-        return "tags completed: " + ", ".join(
-            sorted(key for key in keys if before.tags.get(key) != after.tags.get(key))
-        )
-    steps = ", ".join(
-        f"{name.replace('_', ' ')} {_shown(getattr(before, name))} → {_shown(getattr(after, name))}" for name in changes
-    )
-    return f"{_cause(before, after, changes, wish, world)}: {steps}"
-
-
-def _cause(before: Session, after: Session, changes: tuple[str, ...], wish: Wish, world: World) -> str:
-    if _altered_by_hand(before):
-        return "altered by hand"
-    if "target" in changes and (before.target not in world.targets or gone(before.target, world.targets)):
-        return "target gone"
-    if changes == ("number",):
-        return "preferred number free" if after.number == wish.number else "a foreign session holds the number"
-    if changes == ("description",):
-        return "instance of the interface"
-    return "policy changed"
-
-
-def _altered_by_hand(session: Session) -> bool:
-    applied = session.tags.get(CONFIG_TAG)
-    return applied is not None and applied not in (config_hash(session), config_hash(replace(session, vni=None)))
-
-
-def _shown(value: str | int | None) -> str:
-    return "unset" if value in (None, "") else str(value)
-
-
 # Creates
 
 
@@ -363,101 +271,22 @@ def _shown(value: str | int | None) -> str:
 class _Made:
     creates: list[tuple[Create, Wish]]
     waiting: list[Wish]  # for a target
-    beyond_limit: int
 
 
-def _make(
-    vacant: Iterable[Wish], foreign: Sessions, barred: Bars, room: Room, free: int, owner: str, now: datetime
-) -> _Made:
-    """At most `free` new sessions."""
-    creates: list[tuple[Create, Wish]] = []
-    waiting: list[Wish] = []
-    beyond_limit = 0
+def _make(vacant: Iterable[Wish], foreign: Sessions, barred: Bars, room: Room, owner: str, now: datetime) -> _Made:
+    made = _Made([], [])
     for wish in vacant:
         target = choose(wish, barred, room)
         if target is None:
-            waiting.append(wish)
-        elif len(creates) == free:
-            beyond_limit += 1
+            made.waiting.append(wish)
         else:
             room.take(target)
-            creates.append((_create(wish, target, foreign, others(wish, target, barred, room), owner, now), wish))
-    return _Made(creates, waiting, beyond_limit)
+            alternatives = others(wish, target, barred, room)
+            made.creates.append((_create(wish, target, _free_number(wish, foreign), alternatives, owner, now), wish))
+    return made
 
 
-def _create(
-    wish: Wish, target: str, foreign: Sessions, alternatives: tuple[str, ...], owner: str, now: datetime
-) -> Create:
-    number = _free_number(wish, foreign)
-    asked = Session(
-        "", wish.interface, target, wish.filter, number, wish.vni, wish.packet_length, description=wish.instance
-    )
-    session = replace(asked, tags=_tags(asked, wish, {}, owner, now))
+def _create(wish: Wish, target: str, number: int, alternatives: tuple[str, ...], owner: str, now: datetime) -> Create:
+    asked = asked_for(wish, target, number)
+    session = replace(asked, tags=tagged(asked, wish, {}, owner, now))
     return Create(session, wish.instance_type, alternatives, f"source {wish.source} selects {wish.instance}")
-
-
-# Findings
-
-
-def _about(wish: Wish, trouble: Trouble, text: str, session: str = "") -> Finding:
-    return Finding(trouble, text, wish.source, wish.instance, wish.interface, session)
-
-
-def _trouble_of_targets(wishes: Iterable[Wish], waiting: Iterable[Wish], barred: Bars, room: Room) -> list[Finding]:
-    """Once per source and target, however many interfaces are concerned. `waiting`: for one of their targets."""
-    waits = Counter(wish.source for wish in waiting)
-    too_full = {(wish.source, target) for wish in waiting for target in full(wish, barred, room)}
-    found = []
-    for source, target in sorted({(wish.source, target) for wish in wishes for target in wish.targets}):
-        number = f" (interfaces that wait for a target: {waits[source]})" if source in waits else ""
-        if target in barred:
-            found.append(Finding(barred[target].trouble, barred[target].text + number, source))
-        elif (source, target) in too_full:
-            remedy = "name a further target in the policy, or a Network Load Balancer, which has no such limit"
-            found.append(Finding(Trouble.TARGET_FULL, f"Mirror target {target} is full: {remedy}{number}", source))
-    return found
-
-
-def _trouble_of_filters(wishes: Iterable[Wish], world: World) -> list[Finding]:
-    found = []
-    for source, name in sorted({(wish.source, wish.filter) for wish in wishes}):
-        if name not in world.filters:
-            text = f"Filter {name} does not exist here: name one that does in the policy"
-            found.append(Finding(Trouble.FILTER_MISSING, text, source))
-        elif not world.filters[name].rules:
-            text = f"Filter {name} has no rule, so that nothing is mirrored: give it one"
-            found.append(Finding(Trouble.FILTER_EMPTY, text, source))
-    return found
-
-
-def _beyond_limit(number: int, limits: Limits) -> list[Finding]:
-    if not number:
-        return []
-    text = f"limits.sessions allows {limits.sessions}: {number} interfaces get none. Select fewer, or raise it"
-    return [Finding(Trouble.LIMIT, text)]
-
-
-def _shadows(final: Iterable[tuple[Session, Wish]], foreign: Sessions, world: World) -> list[Finding]:
-    """Foreign sessions in front of ours that may take packets which ours should get."""
-    found = []
-    for session, wish in final:
-        for other in foreign.get(session.interface, ()):
-            rule = _shadow(session, other, world) if other.number < session.number else None
-            if rule:
-                text = (
-                    f"Foreign session {other.id} (number {other.number}) stands in front of ours"
-                    f" (number {session.number}) on {session.interface}: {rule.direction} rule {rule.number} of its"
-                    f" filter {other.filter} accepts packets that ours should get."
-                    " Prefer a lower session_number, or narrow that filter"
-                )
-                found.append(_about(wish, Trouble.SHADOWED, text, other.id))
-    return found
-
-
-def _shadow(ours: Session, theirs: Session, world: World) -> Rule | None:
-    """The rule of theirs that accepts what ours should get. A filter out of sight is not accused."""
-    return overlap(world.filters[ours.filter], world.filters.get(theirs.filter, Filter(theirs.filter)))
-
-
-def _order(finding: Finding) -> tuple[str, ...]:
-    return finding.trouble, finding.source, finding.interface, finding.session, finding.text

@@ -11,11 +11,18 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mirroring.autotagged import longest
 from mirroring.document import Home, Place, PolicyError, Problem, elsewhere, path_of, read, short, validate
-from mirroring.model import AUTOTAGGED_TAG, NLB_PACKET_LENGTH, SESSION_NUMBERS, UNTIL_TAG, Reference
-from mirroring.notation import (
-    DIVIDER,
+from mirroring.model import (
+    AUTOTAGGED_TAG,
+    NLB_PACKET_LENGTH,
+    SESSION_NUMBERS,
     TAG_VALUE_LENGTH,
+    TAGS_PER_RESOURCE,
+    UNTIL_TAG,
+    Reference,
+)
+from mirroring.notation import (
     Day,
     EndTime,
     FilterId,
@@ -62,7 +69,6 @@ __all__ = [
 
 #: Bytes that a parameter holds (https://docs.aws.amazon.com/general/latest/gr/ssm.html).
 SIZES = {"Standard": 4096, "Advanced": 8192}
-TAGS_PER_INSTANCE = 50
 LAST_VNI = (1 << 24) - 1  # RFC 7348: 24 bits
 WRITES_PER_SECOND = 5  # the API's own rate: more would only be throttled
 SESSIONS_PER_ACCOUNT = 10_000
@@ -198,15 +204,14 @@ class Policy(_Model):
     def _check_tag_count(self) -> None:
         """An instance bears 50 tags; AUTOTAGGED_TAG, which lists the others, and UNTIL_TAG are two of them."""
         keys = {key for rule in self.autotag for key in rule.tags}
-        most = TAGS_PER_INSTANCE - len((AUTOTAGGED_TAG, UNTIL_TAG))
+        most = TAGS_PER_RESOURCE - len((AUTOTAGGED_TAG, UNTIL_TAG))
         if len(keys) > most:
             raise elsewhere(
                 f"the rules name {len(keys)} tag keys, an instance has room for {most}: drop some", "autotag"
             )
-        length = len(" ".join((*keys, DIVIDER)))
-        if length > TAG_VALUE_LENGTH:
-            remedy = f"the tag {AUTOTAGGED_TAG} lists the keys of all rules: leave {TAG_VALUE_LENGTH - 2} characters of"
-            raise elsewhere(f"{remedy} {length - 2}, spaces between them counted", "autotag")
+        if (length := longest(keys)) > TAG_VALUE_LENGTH:
+            remedy = f"the tag {AUTOTAGGED_TAG} lists the keys of all rules, which takes {length} characters"
+            raise elsewhere(f"{remedy}; a tag holds {TAG_VALUE_LENGTH}: drop or shorten some", "autotag")
 
 
 _HOMES = {

@@ -24,18 +24,14 @@ LIST_PRICE = Price(
 )
 
 
-def agreed(amount: Decimal) -> Price:
-    """A price that the user gives, in place of the list's."""
-    return Price(amount, "the price that was given")
+def per_hour(sessions: int) -> Decimal:
+    return sessions * LIST_PRICE.amount
 
 
-def per_hour(sessions: int, price: Price = LIST_PRICE) -> Decimal:
-    return sessions * price.amount
-
-
-def estimate(sessions: int, price: Price = LIST_PRICE) -> str:
+def estimate(sessions: int) -> str:
     """In words, with the price."""
-    total = f"{_money(per_hour(sessions, price))} {price.currency}"
+    price = LIST_PRICE
+    total = f"{_money(per_hour(sessions))} {price.currency}"
     noun = "session" if sessions == 1 else "sessions"
     return f"at most {total} an hour for {sessions:,} {noun}, at {price.amount} {price.currency} each ({price.stated})"
 

@@ -8,14 +8,16 @@ an answer, the answer is read anew and the decision taken anew (`_rests_on`).
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Protocol
 
 from mirroring.answers import Answer, answer
-from mirroring.apply import MARGIN, Applied, Applier, Pace, Writes
+from mirroring.apply import Applied, Applier, Writes
 from mirroring.environment import Environment
-from mirroring.guards import guard
-from mirroring.memory import Answers, Refusals, Topic
+from mirroring.guards import cap, guard
+from mirroring.memory import Answers, Refusals, Tally, Topic
 from mirroring.model import (
+    Create,
     Filter,
     Finding,
     Instance,
@@ -29,13 +31,16 @@ from mirroring.model import (
     World,
     owned,
 )
+from mirroring.pace import MARGIN, Leave, Pace
 from mirroring.permissions import FORBIDDEN, Gate, Permissions
 from mirroring.plan import make_plan
-from mirroring.policy import Policy, check_names
+from mirroring.policy import SESSIONS_PER_ACCOUNT, Limits, Policy, check_names
 from mirroring.report import Action, Change, Failure, Report, count
-from mirroring.store import InForce, NoPolicy, Refusal
+from mirroring.store import InForce, NoPolicy, Policies, Refusal
 from mirroring.wanted import Barred, bar, wanted
 
+#: What a change adds to the number of our sessions.
+_MORE = {Action.CREATE: 1, Action.DELETE: -1}
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -48,11 +53,6 @@ class Cloud(Writes, Gate, Protocol):
     def filters(self, ids: Collection[str]) -> dict[str, Filter]: ...
 
 
-class Policies(Protocol):
-    def read(self) -> InForce: ...
-    def paused(self) -> bool: ...
-
-
 @dataclass(frozen=True)
 class Decision:
     in_force: InForce
@@ -60,6 +60,14 @@ class Decision:
     wanted: Wanted
     barred: Barred
     plan: Plan
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What the check of the policy's references found, and what AWS did not answer."""
+
+    findings: tuple[Finding, ...] = ()
+    failed: tuple[Failure, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,10 +96,11 @@ class Reconciler:
         self._clock = clock
         self._answers = Answers(clock)
         self._refusals = Refusals(clock)
-        self._permissions = Permissions(cloud, environment.owner, clock)
         self._pace = Pace(clock, sleep)
+        self._permissions = Permissions(cloud, environment.owner, self._pace)
         self._state_seen = _LONG_AGO
-        self._ours = 0  # sessions of ours at the last look at everything
+        self._ours = Tally(clock)
+        self._runs = 0
 
     def run(
         self, scope: Scope, remaining: Callable[[], float], *, on_change: Callable[[Change], None] | None = None
@@ -103,10 +112,7 @@ class Reconciler:
 
     def look(self, scope: Scope) -> Decision:
         """What would be done in this scope, before references are checked. Raises Refused and NoPolicy."""
-        self._answers.begin()
-        if scope.everything or scope.policy_changed or scope.plan_only:
-            self._answers.forget(Topic)
-        return self._decide(self._read(scope))
+        return self._bounded(self._look(scope))
 
     def _run(self, scope: Scope, remaining: Callable[[], float], on_change: Callable[[Change], None] | None) -> Report:
         if not scope.everything and not scope.instances:
@@ -115,15 +121,16 @@ class Reconciler:
             return Report(scope, everything=True, out_of_time=True)
         if scope.policy_changed:
             self._refusals.clear()
+        self._runs += 1
         try:
-            decision = self.look(scope)
+            decision = self._look(scope)
+            checked = self._check(decision, remaining) if scope.policy_changed or scope.plan_only else _Checked()
+            decision = self._bounded(decision)
         except NoPolicy as error:
             return Report(scope, stopped=f"Nothing was changed: {error}", refused=_refusals(error.refused))
         except Refused as refused:
             return _unread(scope, refused)
-        found = self._check(decision) if scope.policy_changed or scope.plan_only else ()
-        decision = self._permitted(decision)
-        report = self._report(scope, decision, found)
+        report = self._report(scope, decision, checked)
         if report.paused or scope.plan_only:
             return report
         applied = self._apply(decision, remaining, on_change)
@@ -131,6 +138,13 @@ class Reconciler:
         return _with(report, applied)
 
     # Look
+
+    def _look(self, scope: Scope) -> Decision:
+        """Everything that would be done, whether we may or not."""
+        self._answers.begin()
+        if scope.everything or scope.policy_changed or scope.plan_only:
+            self._answers.forget(Topic)
+        return self._decide(self._read(scope))
 
     def _read(self, scope: Scope) -> _Sight:
         if scope.everything:
@@ -179,13 +193,9 @@ class Reconciler:
             world,
             owner=self._environment.owner,
             now=now,
-            limits=policy.limits,
-            quarantined=self._refusals.all(),
-            elsewhere=0 if scope.everything else max(0, self._ours - len(ours)),
+            refused=self._refusals.all(),
+            sources=policy.sources if scope.everything else (),
         )
-        if scope.everything:
-            self._ours = plan.actual
-        plan = guard(plan, world, policy.limits, owner=self._environment.owner)
         return Decision(in_force, world, wishes, barred, plan)
 
     def _read_policy(self) -> InForce:
@@ -202,15 +212,31 @@ class Reconciler:
 
     # Check
 
-    def _check(self, decision: Decision) -> tuple[Finding, ...]:
+    def _check(self, decision: Decision, remaining: Callable[[], float]) -> _Checked:
         """The policy's references, before the first change."""
-        self._permissions.check(decision.wanted, decision.world)
-        keys = self._environment.autotag_keys
-        problems = check_names(decision.in_force.policy, keys) if keys else ()
-        return tuple(Finding(Trouble.FORBIDDEN, f"{problem.path}: {problem.remedy}") for problem in problems)
+        policy, keys = decision.in_force.policy, self._environment.autotag_keys
+        self._pace.at(policy.limits.writes_per_second)
+        failed = self._permissions.check(decision.wanted, decision.world, remaining)
+        problems = () if keys is None else check_names(policy, keys)
+        found = (Finding(Trouble.FORBIDDEN, f"{problem.path}: {problem.remedy}") for problem in problems)
+        return _Checked(tuple(found), tuple(failed))
 
-    def _permitted(self, decision: Decision) -> Decision:
-        return replace(decision, plan=self._permissions.narrowed(decision.plan, decision.wanted))
+    def _bounded(self, decision: Decision) -> Decision:
+        """What of it may be done."""
+        world, limits = decision.world, decision.in_force.policy.limits
+        plan = self._permissions.narrowed(decision.plan, decision.wanted)
+        plan = guard(plan, world, limits, owner=self._environment.owner)
+        return replace(decision, plan=cap(plan, limits, elsewhere=self._elsewhere(plan, world, limits)))
+
+    def _elsewhere(self, plan: Plan, world: World, limits: Limits) -> int:
+        """Sessions of ours that a narrow look does not see, counted anew where a limit below AWS's own asks for it."""
+        if world.everything:
+            self._ours.count(plan.actual)
+        elif self._ours.is_old:
+            if not plan.create or limits.sessions >= SESSIONS_PER_ACCOUNT:
+                return 0
+            self._ours.count(sum(owned(session, self._environment.owner) for session in self._cloud.sessions()))
+        return max(0, self._ours.number - plan.actual)
 
     # Act
 
@@ -218,23 +244,28 @@ class Reconciler:
         self, decision: Decision, remaining: Callable[[], float], on_change: Callable[[Change], None] | None
     ) -> Applied:
         self._pace.at(decision.in_force.policy.limits.writes_per_second)
+
+        def note(change: Change) -> None:
+            self._ours.add(_MORE.get(change.action, 0))
+            if on_change:
+                on_change(change)
+
         applier = Applier(
             self._cloud,
             owner=self._environment.owner,
+            run=str(self._runs),
             pace=self._pace,
+            leave=Leave(self._pace, remaining, self._store.paused, self._state_seen),
             refusals=self._refusals,
-            remaining=remaining,
-            paused=self._store.paused,
-            looked=self._state_seen,
             replan=self._replan,
-            on_change=on_change,
+            on_change=note,
         )
-        return applier.apply(decision.plan)
+        return applier.apply(replace(decision.plan, create=_turned(decision.plan.create, self._environment.container)))
 
     def _replan(self, instance: str, interface: str) -> Plan:
         """What one interface needs now. Deletes are left to the next run, which counts them all at its guards."""
         try:
-            decision = self._permitted(self._decide(self._read(Scope(instances=frozenset({instance})))))
+            decision = self._bounded(self._decide(self._read(Scope(instances=frozenset({instance})))))
         except NoPolicy as error:
             raise Refused("GetParameters", "NoPolicy", str(error)) from error
         return Plan(
@@ -251,19 +282,21 @@ class Reconciler:
 
     # Report
 
-    def _report(self, scope: Scope, decision: Decision, found: tuple[Finding, ...]) -> Report:
+    def _report(self, scope: Scope, decision: Decision, checked: _Checked) -> Report:
         in_force, plan, world = decision.in_force, decision.plan, decision.world
         ours = [session for session in world.sessions if owned(session, self._environment.owner)]
         orphans = sum(session.description not in world.instances for session in ours) if scope.everything else 0
-        unmet = plan.desired - plan.kept - len(plan.modify) - len(plan.create)
+        mirrored = {one.interface for one in ours} | {one.session.interface for one in plan.create}
+        unmet = any(wish.create and wish.interface not in mirrored for wish in decision.wanted.wishes.values())
         return Report(
             scope,
             plan=plan,
-            findings=plan.findings + found,
+            failed=checked.failed,
+            findings=plan.findings + checked.findings,
             unfinished=frozenset() if scope.plan_only else _not_there_yet(scope, world),
             paused=in_force.paused,
             why_paused=in_force.why_paused,
-            waiting=scope.attempt > 0 and unmet > 0 and count(plan.findings, Trouble.TARGET_UNHEALTHY) > 0,
+            waiting=scope.attempt > 0 and unmet and count(plan.findings, Trouble.TARGET_UNHEALTHY) > 0,
             policy=f"{in_force.parameter}:{in_force.version}",
             refused=_refusals(in_force.refused),
             orphaned=orphans,
@@ -282,15 +315,28 @@ def _rests_on(decision: Decision) -> frozenset[Topic]:
 
 
 def _not_there_yet(scope: Scope, world: World) -> frozenset[str]:
-    """Instances that an event announced and EC2 does not show yet as running, with interfaces."""
-    found = world.instances
-    return frozenset(
-        name
-        for name in scope.fresh
-        if name not in found
-        or found[name].state == "pending"
-        or (found[name].state == "running" and not found[name].interfaces)
+    """Instances that an event announced and EC2 does not show yet as running, with interfaces.
+
+    One that was stopped before may be shown as that for a while.
+    """
+    return frozenset(name for name in scope.fresh if not _is_there(world.instances.get(name)))
+
+
+def _is_there(instance: Instance | None) -> bool:
+    """Or was, and has ended."""
+    if instance is None:
+        return False
+    return instance.state in ("shutting-down", "terminated") or (
+        instance.state == "running" and bool(instance.interfaces)
     )
+
+
+def _turned(creates: tuple[Create, ...], container: str) -> tuple[Create, ...]:
+    """From another one on in each container, so that two sweeps at once do not meet at every single create."""
+    if not creates or not container:
+        return creates
+    first = int.from_bytes(sha256(container.encode()).digest()) % len(creates)
+    return creates[first:] + creates[:first]
 
 
 def _refusals(refused: Iterable[Refusal]) -> tuple[str, ...]:
@@ -315,7 +361,7 @@ def _with(report: Report, applied: Applied) -> Report:
         created=made[Action.CREATE],
         modified=made[Action.MODIFY],
         deleted=made[Action.DELETE],
-        failed=tuple(applied.failed),
+        failed=report.failed + tuple(applied.failed),
         findings=report.findings + tuple(applied.findings),
         unfinished=report.unfinished | applied.unfinished,
         out_of_time=applied.out_of_time,

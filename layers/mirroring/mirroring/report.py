@@ -79,6 +79,11 @@ class Report:
     def changes(self) -> tuple[Change, ...]:
         return self.deleted + self.modified + self.created
 
+    @property
+    def policy_invalid(self) -> bool:
+        """Whether a newer policy was refused, or none is valid: then the run stopped, though AWS refused nothing."""
+        return bool(self.refused or (self.stopped and not self.policy and not self.failed))
+
     def summary(self) -> dict[str, Any]:
         """For JSON: what a function answers, and what is logged once per run."""
         return {

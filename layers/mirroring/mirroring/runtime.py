@@ -47,7 +47,8 @@ def store() -> Store:
 
 @cache
 def bus() -> Bus:
-    return Bus(client("events"), client("sqs"), environment().queue_url, environment().event_bus)
+    events = client("events", attempts=WRITE_ATTEMPTS)  # a run waits for no retries of them (see `announce`)
+    return Bus(events, client("sqs"), environment().queue_url, environment().event_bus)
 
 
 @cache

@@ -73,25 +73,32 @@ def understand(event: object, now: datetime | None = None) -> Understood:
 
 
 def union(scopes: Iterable[Scope]) -> Scope:
-    """One look that answers all of them. Only where all ask for a plan alone does it stay with a plan."""
+    """One look that answers all of them.
+
+    Who asks for a plan has asked for no change: beside others that want changes made, such a scope is left out.
+    """
     every = tuple(scopes)
+    real = tuple(scope for scope in every if not scope.plan_only) or every
     return Scope(
-        everything=any(scope.everything for scope in every),
-        instances=frozenset().union(*(scope.instances for scope in every)),
-        policy_changed=any(scope.policy_changed for scope in every),
-        plan_only=bool(every) and all(scope.plan_only for scope in every),
-        fresh=frozenset().union(*(scope.fresh for scope in every)),
-        attempt=max((scope.attempt for scope in every), default=0),
+        everything=any(scope.everything for scope in real),
+        instances=frozenset().union(*(scope.instances for scope in real)),
+        policy_changed=any(scope.policy_changed for scope in real),
+        plan_only=any(scope.plan_only for scope in real),
+        fresh=frozenset().union(*(scope.fresh for scope in real)),
+        attempt=max((scope.attempt for scope in real), default=0),
     )
 
 
 def _message(message: Mapping[Any, Any]) -> Understood:
     """Ours: `{"mode": "plan" | "sweep" | "reconcile", …}`."""
-    mode, named, attempt = message["mode"], message.get("instances", []), message.get("attempt", 1)
+    mode, named = message["mode"], message.get("instances", [])
     if not isinstance(named, list):
         return Understood(None, "`instances` is not a list")
     match mode:
+        case "sweep" if "attempt" not in message:
+            return Understood(_EVERYTHING)
         case "sweep":
+            attempt = message["attempt"]
             if isinstance(attempt, bool) or not isinstance(attempt, int):
                 return Understood(None, "`attempt` is not a whole number")
             return Understood(Scope(everything=True, attempt=max(1, attempt)))

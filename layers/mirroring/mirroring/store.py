@@ -6,7 +6,7 @@ refused, and the parameter's history holds the one before it, so that this works
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from mirroring.clients import Meter, call, pages
 from mirroring.model import MirroringError, Refused
@@ -36,6 +36,11 @@ class InForce:
     paused: bool  # by the state parameter or by the policy itself
     refused: tuple[Refusal, ...] = ()  # newest first
     why_paused: str = ""  # one sentence with the remedy
+
+
+class Policies(Protocol):
+    def read(self) -> InForce: ...
+    def paused(self) -> bool: ...
 
 
 class NoPolicy(MirroringError):

@@ -17,7 +17,6 @@ from mirroring.model import (
     Delete,
     Finding,
     Health,
-    Instance,
     Modify,
     Plan,
     Session,
@@ -25,7 +24,6 @@ from mirroring.model import (
     Trouble,
     Wanted,
     World,
-    name_of,
     owned,
 )
 
@@ -93,24 +91,15 @@ def _order(session: Session, names: Mapping[str, str]) -> tuple[bool, list[str |
     return not name, parts, session.interface
 
 
-def instances(plan: Plan) -> set[str]:
-    """Ids of the instances that a plan is about."""
-    sessions = [
-        *(one.session for one in plan.delete),
-        *(one.after for one in plan.modify),
-        *(one.session for one in plan.create),
-    ]
-    return {session.description for session in sessions if session.description}
-
-
 def summary(plan: Plan) -> str:
     """The plan in one line."""
     counts = f"{len(plan.create):,} to create, {len(plan.modify):,} to change, {len(plan.delete):,} to delete"
-    have = f"{counted(plan.desired, 'session')} wanted, {plan.actual:,} there, {plan.kept:,} right as they are"
+    have = f"{counted(plan.desired, 'session')} wanted, {plan.actual:,} there, {plan.kept:,} stay as they are"
     if held_back(plan.findings):
         counts += ", deletes held back by a guard"
     elif not changes(plan):
-        counts = "Nothing to do" if plan.desired == plan.kept else "Nothing that can be done, see the findings"
+        unmet = plan.desired != plan.kept and plan.findings
+        counts = "Nothing that can be done, see the findings" if unmet else "Nothing to do"
     return f"{counts}: {have}."
 
 
@@ -229,11 +218,6 @@ def print_answers(to: Console, answers: Sequence[Answer]) -> None:
     counts = _tally(answer.outcome for answer in answers)
     warnings, failed = counts.get(Outcome.WARNING, 0), counts.get(Outcome.FAILED, 0)
     to.print(f"{counts.get(Outcome.OK, 0)} ok, {counted(warnings, 'warning')}, {failed} failed.")
-
-
-def labels(instances: Iterable[Instance]) -> dict[str, str]:
-    """Names of instances, where they have one."""
-    return {instance.id: name for instance in instances if (name := name_of(instance))}
 
 
 def _table(*columns: str, right: int | tuple[int, ...] = ()) -> Table:

@@ -3,8 +3,8 @@
 A plan is the difference between an instance's tags and the tags it is to have, and working those out again from its own
 answer gives the same: a second plan is empty, so our own tag events end in a look and not in a loop. Three things make
 it so. Rules see only the tags that others put on (no chains, no circles). Who holds a key is written on the instance,
-in the same call as the key: mirror:autotagged = "keys that stay mirror:until keys that go with it". And where two
-rules name one key, the first in the policy wins, whatever the order of the news.
+in the same call as the key (see `autotagged`). And where two rules name one key, the first in the policy wins, whatever
+the order of the news.
 
 A key that somebody else put on is never changed. What we put on is only taken off when mirror:until is past.
 """
@@ -15,15 +15,21 @@ from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
+from mirroring.autotagged import SYSTEM_PREFIX, held, listing, longest, until_of
 from mirroring.matching import Condition, conditions, first_miss
-from mirroring.model import AUTOTAGGED_TAG, OPT_OUT_TAG, UNTIL_TAG, Instance, Tags, Unwanted, stamp
+from mirroring.model import (
+    AUTOTAGGED_TAG,
+    OPT_OUT_TAG,
+    TAG_VALUE_LENGTH,
+    TAGS_PER_RESOURCE,
+    UNTIL_TAG,
+    Instance,
+    Tags,
+    Unwanted,
+    stamp,
+)
 from mirroring.policy import AutotagRule, Finding, Policy
 
-# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html: tags with the prefix aws: do not count
-TAGS_PER_INSTANCE = 50
-VALUE_LENGTH = 256
-_SYSTEM, _OURS = "aws:", "mirror:"
-_DIVIDER = UNTIL_TAG  # no rule's key: the policy keeps the prefix mirror: for us, and takes no key with a space
 _ENDING = frozenset({"shutting-down", "terminated"})
 
 
@@ -48,7 +54,7 @@ class PutTags:
 @dataclass(frozen=True)
 class RemoveTags:
     instance: str
-    keys: tuple[str, ...]
+    tags: Tags  # as they were seen: one that somebody changes meanwhile stays
     reason: str
 
 
@@ -86,7 +92,7 @@ def plan_tags(
         before, after = instance.tags, end.tags
         if new := {key: after[key] for key in sorted(after) if before.get(key) != after[key]}:
             put.append(_put(instance.id, new, end))
-        if gone := tuple(sorted(before.keys() - after.keys())):
+        if gone := {key: before[key] for key in sorted(before.keys() - after.keys())}:
             remove.append(RemoveTags(instance.id, gone, end.ended or "nothing of ours is left"))
     return TagPlan(tuple(put), tuple(remove), tuple(passed))
 
@@ -103,15 +109,6 @@ def finding_of(event: Mapping[str, Any]) -> FindingEvent | None:
     if isinstance(severity, bool) or not isinstance(severity, int | float):
         return None
     return FindingEvent(instance, float(severity), kind, str(detail.get("id", "")))
-
-
-def until_of(tags: Tags) -> datetime | None:
-    """The moment that mirror:until names. What cannot be read has passed, as for `matching`."""
-    try:
-        moment = datetime.fromisoformat(tags.get(UNTIL_TAG, ""))
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -171,30 +168,27 @@ def _settle(
         _expire(end, instance.tags, allowed)
     else:
         end.tags[UNTIL_TAG] = instance.tags[UNTIL_TAG]
-    held = {key: end.tags[key] for key in end.goes} if until else {}
+    put_on = {key: end.tags[key] for key in end.goes} if until else {}
     seen = replace(instance, tags=theirs)
     meant = [rule for rule in rules if first_miss(rule.match, seen) is None and not _barred(rule, seen)]
     triggered = _triggered(meant, findings)
     if triggered and UNTIL_TAG not in instance.tags and not _room(end, UNTIL_TAG):
-        end.passed.append(f"a finding asks for {UNTIL_TAG}, but the instance has {TAGS_PER_INSTANCE} tags")
+        end.passed.append(f"a finding asks for {UNTIL_TAG}, but the instance has {TAGS_PER_RESOURCE} tags")
         triggered = {}
     _extend(end, triggered, until, now)
     acting = {rule.name for rule in meant if rule.finding is None} | triggered.keys()
-    for key, (value, rule) in _wanted(rules, acting, held).items():
+    for key, (value, rule) in _wanted(rules, acting, put_on).items():
         _add(end, key, value, rule)
-    if own := _listing(end):
+    if own := listing(end.stays, end.goes):
         end.tags[AUTOTAGGED_TAG] = own
     return end
 
 
 def _begin(tags: Tags) -> _End:
     """An instance's tags without our own account of them, and what that says as far as it is still true."""
-    listed = tags.get(AUTOTAGGED_TAG, "").split()
-    cut = listed.index(_DIVIDER) if _DIVIDER in listed else len(listed)
     plain = {key: value for key, value in tags.items() if key not in (AUTOTAGGED_TAG, UNTIL_TAG)}
-    ours = {key for key in plain if not key.startswith((_SYSTEM, _OURS))}  # whatever a hand wrote into the list
-    stays = ours & set(listed[:cut])
-    return _End(plain, stays, (ours & set(listed[cut:])) - stays)
+    ours = held(tags)
+    return _End(plain, set(ours.stays), set(ours.goes))
 
 
 def _barred(rule: _Rule, instance: Instance) -> bool:
@@ -232,7 +226,7 @@ def _extend(
         end.finding = f"GuardDuty: {finding.type}, severity {finding.severity:g}; mirrored until {stamp(moment)}"
 
 
-def _wanted(rules: Sequence[_Rule], acting: Collection[str], held: Tags) -> dict[str, tuple[str, _Rule]]:
+def _wanted(rules: Sequence[_Rule], acting: Collection[str], put_on: Tags) -> dict[str, tuple[str, _Rule]]:
     """What each key is to be, and by which rule. The first rule wins.
 
     A finding rule still asks for the keys that it put on, as long as mirror:until is ahead: the value tells which rule
@@ -241,7 +235,7 @@ def _wanted(rules: Sequence[_Rule], acting: Collection[str], held: Tags) -> dict
     wanted: dict[str, tuple[str, _Rule]] = {}
     for rule in rules:
         for key, value in rule.tags.items():
-            if rule.name in acting or (rule.finding is not None and held.get(key) == value):
+            if rule.name in acting or (rule.finding is not None and put_on.get(key) == value):
                 wanted.setdefault(key, (value, rule))
     return wanted
 
@@ -268,9 +262,9 @@ def _add(end: _End, key: str, value: str, rule: _Rule) -> None:
                 end.passed.append(f"{rule.name} asks for {key}={value}, but somebody else put on {key}={end.tags[key]}")
             return
         if not _room(end, key, AUTOTAGGED_TAG):
-            end.passed.append(f"{rule.name} asks for {key}, but the instance has {TAGS_PER_INSTANCE} tags")
+            end.passed.append(f"{rule.name} asks for {key}, but the instance has {TAGS_PER_RESOURCE} tags")
             return
-        if sum(len(each) + 1 for each in (*ours, key)) + len(f"{_DIVIDER} ") > VALUE_LENGTH:
+        if longest((*ours, key)) > TAG_VALUE_LENGTH:
             end.passed.append(f"{rule.name} asks for {key}, but {AUTOTAGGED_TAG} has no room to list it")
             return
     end.tags[key] = value
@@ -282,11 +276,7 @@ def _add(end: _End, key: str, value: str, rule: _Rule) -> None:
 def _room(end: _End, *keys: str) -> bool:
     """Whether the instance may bear these as well, beside its own tags and our account of those that we put on."""
     account = {AUTOTAGGED_TAG} if end.stays or end.goes else set()
-    return sum(not key.startswith(_SYSTEM) for key in end.tags.keys() | account | set(keys)) <= TAGS_PER_INSTANCE
-
-
-def _listing(end: _End) -> str:
-    return " ".join([*sorted(end.stays), *([_DIVIDER, *sorted(end.goes)] if end.goes else ())])
+    return sum(not key.startswith(SYSTEM_PREFIX) for key in end.tags.keys() | account | set(keys)) <= TAGS_PER_RESOURCE
 
 
 def _put(instance: str, tags: Tags, end: _End) -> PutTags:

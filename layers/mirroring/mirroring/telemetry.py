@@ -1,12 +1,13 @@
 """What a run leaves behind in logs and metrics. The planner knows none of it.
 
-Logs are JSON, one line per run, change, failure and finding, under the id of the event as correlation id. Metrics are
-written to the log too (EMF), in the namespace below with the stack's name as dimension `service`. Gauges, such as how
-many sessions are desired, come from looks at everything alone: a narrow look does not know.
+Logs are JSON, under the id of the event as correlation id: one line per run, and one per change, failure, finding and
+refused policy, up to a number of each. Metrics are written to the log too (EMF), in the namespace below with the
+stack's name as dimension `service`. Gauges, such as how many sessions are desired, come from looks at everything alone:
+a narrow look does not know.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TextIO
 
@@ -15,12 +16,16 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit, single_m
 
 from mirroring.autotag import TagChange, TagReport
 from mirroring.lifecycle import Outcome
-from mirroring.model import Trouble
+from mirroring.model import Finding, Trouble
 from mirroring.report import Change, Report, count
 
 NAMESPACE = "VpcTrafficReplay"
 #: Most lines of one kind that a run logs. The summary has the counts.
 LINES = 100
+
+#: What a narrow look finds too. All other troubles are states of the world that only a sweep sees all of.
+_OF_RUNS = frozenset({Trouble.GUARD, Trouble.FORBIDDEN})
+_NAMES = {Trouble.GUARD: "guard_tripped", Trouble.LIMIT: "limit_reached"}
 
 
 class Telemetry:
@@ -43,6 +48,10 @@ class Telemetry:
     def report(self, report: Report) -> None:
         level = self._log.error if report.stopped else self._log.info
         level("Reconciled", report=report.summary())
+        for why in report.refused[:LINES]:
+            self._log.error("Policy refused", why=why)
+        for finding in report.findings[:LINES]:
+            self._finding(finding)
         for change in report.changes[:LINES]:
             self._change(change)
         for failure in report.failed[:LINES]:
@@ -58,17 +67,20 @@ class Telemetry:
         for code, number in sorted(Counter(failure.code for failure in report.failed).items()):
             self._failed(code, number)
 
-    def not_announced(self, codes: Iterable[str]) -> None:
-        """Events of our own that did not reach the bus. What they tell of was done, and stays."""
-        counts = Counter(codes)
+    def not_announced(self, counts: Mapping[str, int]) -> None:
+        """Events of our own that did not reach the bus, by code. What they tell of was done, and stays."""
         for code, number in sorted(counts.items()):
             self._log.warning("Not announced", code=code, count=number)
         if counts:
-            self._publish({"not_announced": counts.total()})
+            self._publish({"not_announced": sum(counts.values())})
 
     def not_postponed(self, text: str) -> None:
         """A record that will come again sooner than it should."""
         self._log.warning("Not postponed", why=text)
+
+    def not_queued(self, text: str) -> None:
+        """A sweep that will not follow this one; the next is the schedule's."""
+        self._log.warning("Not queued", why=text)
 
     def tagged(self, change: TagChange) -> None:
         """The audit log of the autotagger."""
@@ -88,7 +100,7 @@ class Telemetry:
             {
                 "autotag_changed": len(report.changes),
                 "autotag_failed": len(report.failed),
-                "autotag_unfinished": len(report.unfinished),
+                "autotag_unfinished": _unfinished(report),
                 "autotag_stopped": int(bool(report.stopped)),
             }
         )
@@ -109,6 +121,16 @@ class Telemetry:
             instance=change.instance,
             interface=session.interface,
             session=session.id,
+        )
+
+    def _finding(self, finding: Finding) -> None:
+        self._log.warning(
+            finding.text,
+            trouble=finding.trouble,
+            source=finding.source,
+            instance=finding.instance,
+            interface=finding.interface,
+            session=finding.session,
         )
 
     def _publish(self, values: dict[str, float]) -> None:
@@ -133,21 +155,26 @@ def metrics_of(report: Report) -> dict[str, float]:
         "modified": len(report.modified),
         "deleted": len(report.deleted),
         "failed": len(report.failed),
-        "unfinished": len(report.unfinished),
-        "guard_tripped": count(findings, Trouble.GUARD),
-        "forbidden": count(findings, Trouble.FORBIDDEN),
-        "policy_invalid": int(bool(report.refused)),
+        "unfinished": _unfinished(report),
+        "policy_invalid": int(report.policy_invalid),
         "paused": int(report.paused),
         "stopped": int(bool(report.stopped)),
         "calls": report.calls,
-    }
+    } | {metric_of(trouble): count(findings, trouble) for trouble in _OF_RUNS}
     if report.scope.everything and report.policy:
         values |= {
             "desired": plan.desired,
             "actual": plan.actual + len(report.created) - len(report.deleted),
             "orphaned": report.orphaned,
-            "quarantined": count(findings, Trouble.QUARANTINED),
-            "shadowed": count(findings, Trouble.SHADOWED),
-            "target_unhealthy": count(findings, Trouble.TARGET_UNHEALTHY),
-        }
+        } | {metric_of(trouble): count(findings, trouble) for trouble in Trouble if trouble not in _OF_RUNS}
     return dict(values)
+
+
+def metric_of(trouble: Trouble) -> str:
+    """The metric that counts findings of this kind."""
+    return _NAMES.get(trouble, trouble.replace("-", "_"))
+
+
+def _unfinished(report: Report | TagReport) -> int:
+    """Instances to look at again; a sweep of which nothing could be read is one."""
+    return max(len(report.scope.instances), 1) if report.everything else len(report.unfinished)

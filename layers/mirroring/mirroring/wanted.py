@@ -86,7 +86,6 @@ class _Candidate:
     source: Source
     match: tuple[Condition, ...]
     exempt: tuple[Condition, ...] | None
-    indexes: frozenset[int] | None  # None: all
     matched: Step
     shared: Step
     unshared: Step
@@ -120,23 +119,12 @@ def _candidate(source: Source, now: datetime) -> _Candidate:
         source=source,
         match=conditions(source.match),
         exempt=None if source.except_ is None else conditions(source.except_),
-        indexes=_indexes(source),
         matched=Step(name, True, "it matches, and no source before it does"),
         shared=Step(f"{name}: share", True, f"it is among the {share}"),
         unshared=Step(f"{name}: share", False, f"it is not among the {share}"),
         window=_window(source, now),
         result=f"source {source.name} mirrors it to {' or else '.join(source.targets)} through {source.filter}",
     )
-
-
-def _indexes(source: Source) -> frozenset[int] | None:
-    match source.interfaces:
-        case "all":
-            return None
-        case "primary":
-            return frozenset({0})
-        case indexes:
-            return frozenset(indexes)
 
 
 def _window(source: Source, now: datetime) -> Step:
@@ -275,7 +263,9 @@ def _would_match(rules: _Rules, instance: Instance) -> bool:
 
 def _expired(instance: Instance) -> Step:
     """Evident, as a closed window is: the time is over that was set."""
-    text = f"its tag {UNTIL_TAG} is past ({instance.tags[UNTIL_TAG]}), and no source matches the instance without it"
+    until = instance.tags.get(UNTIL_TAG)
+    what = "gone" if until is None else f"past ({until})"
+    text = f"its tag {UNTIL_TAG} is {what}, and no source matches the instance without what went with it"
     return Step(UNTIL_TAG, False, text, evident=True)
 
 
@@ -288,8 +278,8 @@ def _interface(rules: _Rules, candidate: _Candidate, interface: Interface) -> St
     rule = f"interface {interface.id}"
     if why := _unfit(rules.barred, interface):
         return Step(rule, False, why, interface.id, evident=True)
-    if candidate.indexes is not None and interface.device_index not in candidate.indexes:
-        return Step(rule, False, _other_index(candidate, candidate.indexes, interface), interface.id)
+    if why := _not_meant(candidate.source, interface):
+        return Step(rule, False, why, interface.id)
     return Step(rule, True, candidate.result, interface.id)
 
 
@@ -304,9 +294,17 @@ def _unfit(barred: Barred, interface: Interface) -> str:
     return ""
 
 
-def _other_index(candidate: _Candidate, indexes: Iterable[int], interface: Interface) -> str:
-    mirrored = " or ".join(str(index) for index in sorted(indexes))
-    return f"source {candidate.source.name} mirrors device index {mirrored}, not {interface.device_index}"
+def _not_meant(source: Source, interface: Interface) -> str:
+    """Why the source leaves out this interface of an instance that it mirrors; empty if it does not."""
+    if source.interfaces == "all":
+        return ""
+    if source.interfaces == "primary" and interface.card:
+        return f"source {source.name} mirrors the primary interface, not one of network card {interface.card}"
+    indexes = (0,) if source.interfaces == "primary" else source.interfaces
+    if interface.device_index in indexes:
+        return ""
+    mirrored = " or ".join(str(index) for index in sorted(set(indexes)))
+    return f"source {source.name} mirrors device index {mirrored}, not {interface.device_index}"
 
 
 def _wish(source: Source, instance: Instance, interface: Interface) -> Wish:

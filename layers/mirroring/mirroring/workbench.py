@@ -1,6 +1,6 @@
 """What a command of mirrorctl works with: the policy that it is about, and the account that its options name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -10,10 +10,10 @@ from typing import Any
 from mirroring.clients import call, client, pages
 from mirroring.ec2 import Ec2, connect
 from mirroring.environment import Environment, environment_of
-from mirroring.model import MirroringError, Refused
+from mirroring.model import Instance, MirroringError, Refused, name_of
 from mirroring.policy import Policy, PolicyError, load
-from mirroring.reconcile import Policies, Reconciler
-from mirroring.store import InForce, Store
+from mirroring.reconcile import Reconciler
+from mirroring.store import InForce, Policies, Store
 
 STACK_NAME_TAG = "aws:cloudformation:stack-name"  # CloudFormation's own, on all that a stack makes
 
@@ -68,6 +68,23 @@ class Allowing:
         return self._policies.paused()
 
 
+class Remembering:
+    """EC2, and the names of the instances that it told of: a plan does not hold them, its table shows them."""
+
+    def __init__(self, cloud: Ec2, names: dict[str, str]) -> None:
+        self._cloud = cloud
+        self._names = names
+
+    def instances(self, ids: Collection[str] | None) -> dict[str, Instance]:
+        found = self._cloud.instances(ids)
+        self._names |= {instance.id: name_of(instance) for instance in found.values()}
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is EC2's."""
+        return getattr(self._cloud, name)
+
+
 def load_file(path: str) -> tuple[Policy, str]:
     """The policy in a file, and its text. Raises MirroringError."""
     text = read_file(path)
@@ -93,6 +110,7 @@ class Workbench:
         self.options = options
         self._clock = clock
         self._sleep = sleep
+        self.names: dict[str, str] = {}  # of all instances that its reconcilers have seen; empty where one has none
 
     @property
     def now(self) -> datetime:
@@ -128,7 +146,7 @@ class Workbench:
 
     def reconciler(self, *, deletes: int | None = None) -> Reconciler:
         policies = self.policies if deletes is None else Allowing(self.policies, deletes)
-        return Reconciler(self.cloud, policies, self.environment, self._clock, self._sleep)
+        return Reconciler(Remembering(self.cloud, self.names), policies, self.environment, self._clock, self._sleep)
 
     def parameters(self) -> tuple[dict[str, str | None], str, str, str]:
         """The stack's parameters, as far as they exist, and the names of the user's own, the default and the state."""
@@ -145,11 +163,9 @@ class Workbench:
     @cached_property
     def _named(self) -> Environment:
         options = self.options
-        variables: Mapping[str, str] = {
-            "MIRROR_OWNER": options.stack,
-            "WORKER_GROUPS": options.worker_groups,
-            "AUTOTAG_KEYS": options.autotag_keys,
-        }
+        variables = {"MIRROR_OWNER": options.stack, "WORKER_GROUPS": options.worker_groups}
+        if options.autotag_keys:  # else it is not known which the stack allows
+            variables["AUTOTAG_KEYS"] = options.autotag_keys
         return environment_of(variables)
 
     def _worker_groups(self) -> frozenset[str]:

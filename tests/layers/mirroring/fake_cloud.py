@@ -240,18 +240,31 @@ class FakeCloud:
     # reconcile.Cloud
 
     def instances(self, ids: Collection[str] | None) -> dict[str, Instance]:
+        found = self._described(ids)
         if ids is None:
-            found = list(self._machines.values())
-            self._paged("DescribeInstances", len(found), {})
             managed = [one for instance in found for one in instance.interfaces if one.requester_managed]
             self._paged("DescribeNetworkInterfaces", len(managed), {})
-            return {instance.id: instance for instance in found}
+        for chunk in batched(sorted(set(ids or ())), VALUES, strict=False):
+            filters = {"Filters": [{"Name": "attachment.instance-id", "Values": list(chunk)}]}
+            self._paged("DescribeNetworkInterfaces", 0, filters)
+        return {instance.id: instance for instance in found}
+
+    def unmarked(self, ids: Collection[str] | None) -> dict[str, Instance]:
+        return {
+            instance.id: replace(
+                instance, interfaces=tuple(replace(one, requester_managed=False) for one in instance.interfaces)
+            )
+            for instance in self._described(ids)
+        }
+
+    def _described(self, ids: Collection[str] | None) -> list[Instance]:
+        if ids is None:
+            self._paged("DescribeInstances", len(self._machines), {})
+            return list(self._machines.values())
         for chunk in batched(sorted(set(ids)), VALUES, strict=False):
             filters = {"Filters": [{"Name": "instance-id", "Values": list(chunk)}]}
             self._paged("DescribeInstances", len(chunk), filters)
-            filters = {"Filters": [{"Name": "attachment.instance-id", "Values": list(chunk)}]}
-            self._paged("DescribeNetworkInterfaces", 0, filters)
-        return {name: self._machines[name] for name in ids if name in self._machines}
+        return [self._machines[name] for name in ids if name in self._machines]
 
     def sessions(self, *, interfaces: Collection[str] = (), instances: Collection[str] = ()) -> list[Session]:
         if not interfaces and not instances:
@@ -294,7 +307,7 @@ class FakeCloud:
         new = {key: value for key, value in after.tags.items() if before.tags.get(key) != value}
         if new:
             self.put_tags(before.id, new)
-        if gone := before.tags.keys() - after.tags.keys():
+        if gone := {key: value for key, value in before.tags.items() if key not in after.tags}:
             self.remove_tags(before.id, gone)
 
     def delete(self, session: Session) -> None:
@@ -308,13 +321,14 @@ class FakeCloud:
                 self._exists(resource)
                 self.tag([resource], tags)
 
-    def remove_tags(self, resource: str, keys: Collection[str]) -> None:
-        with self._refusing("DeleteTags", {"Resources": [resource], "Tags": [{"Key": key} for key in sorted(keys)]}):
+    def remove_tags(self, resource: str, tags: Tags) -> None:
+        with self._refusing("DeleteTags", {"Resources": [resource], "Tags": _tag_list(tags)}):
             if resource.startswith("tm"):
-                self.model.remove_tags(resource, dict.fromkeys(keys))
+                self.model.remove_tags(resource, tags)
             else:
                 self._exists(resource)
-                self.untag([resource], keys)
+                present = self._machines[resource].tags
+                self.untag([resource], [key for key, value in tags.items() if present.get(key) == value])
 
     def may_create(self, session: Session) -> Refused | None:
         return self._allowed("CreateTrafficMirrorSession", _creation(session))

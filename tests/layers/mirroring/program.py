@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mirroring.cli import parse, run
-from mirroring.commands import Outside
+from mirroring.desk import Outside
 
 DEFAULT, OWN = "/vpc-traffic-replay/policy-default", "/vpc-traffic-replay/policy"
 STATE = "/vpc-traffic-replay/state"
@@ -34,8 +34,8 @@ class Terminal(io.StringIO):
 class Clock:
     """Time passes where somebody sleeps."""
 
-    def __init__(self) -> None:
-        self.now = datetime(2026, 11, 23, 8, tzinfo=UTC)
+    def __init__(self, minutes: float = 0) -> None:
+        self.now = datetime(2026, 11, 23, 8, tzinfo=UTC) + timedelta(minutes=minutes)
 
     def __call__(self) -> datetime:
         return self.now
@@ -44,9 +44,15 @@ class Clock:
         self.now += timedelta(seconds=seconds)
 
 
-def mirrorctl(*arguments: str, answer: str | None = None, err: io.StringIO | None = None, columns: int = 200) -> Result:
+def mirrorctl(
+    *arguments: str,
+    answer: str | None = None,
+    err: io.StringIO | None = None,
+    columns: int = 200,
+    minutes: float = 0,  # since the hour at which commands begin
+) -> Result:
     """One command in this process; `answer` is what somebody types when asked."""
-    clock, out, err = Clock(), io.StringIO(), err or io.StringIO()
+    clock, out, err = Clock(minutes), io.StringIO(), err or io.StringIO()
     ask: Callable[[str], str] | None = None if answer is None else lambda _: answer
     outside = Outside(out, err, {"COLUMNS": str(columns), "TERM": "xterm"}, clock, clock.sleep, ask)
     code = run(parse(arguments, os.environ), outside)

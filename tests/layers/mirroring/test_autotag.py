@@ -47,20 +47,23 @@ class Cloud:
     calls: int = 0
     seconds: float = 0.05  # that a write takes
     refusals: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # operation, instance: codes to come
+    meanwhile: dict[str, Instance] = field(default_factory=dict)  # what somebody makes of them after the look
     written: list[tuple[str, str]] = field(default_factory=list)
     at: list[datetime] = field(default_factory=list)
 
-    def instances(self, ids: Collection[str] | None) -> dict[str, Instance]:
+    def unmarked(self, ids: Collection[str] | None) -> dict[str, Instance]:
         self._call("DescribeInstances", "")
-        return {name: one for name, one in self.fleet.items() if ids is None or name in ids}
+        found = {name: one for name, one in self.fleet.items() if ids is None or name in ids}
+        self.fleet |= self.meanwhile
+        return found
 
     def put_tags(self, instance: str, tags: Tags) -> None:
         self._write("CreateTags", instance)
         self.fleet[instance] = replace(self.fleet[instance], tags={**self.fleet[instance].tags, **tags})
 
-    def remove_tags(self, instance: str, keys: Collection[str]) -> None:
+    def remove_tags(self, instance: str, tags: Tags) -> None:
         self._write("DeleteTags", instance)
-        kept = {key: value for key, value in self.fleet[instance].tags.items() if key not in keys}
+        kept = {key: value for key, value in self.fleet[instance].tags.items() if tags.get(key) != value}
         self.fleet[instance] = replace(self.fleet[instance], tags=kept)
 
     def _write(self, operation: str, instance: str) -> None:
@@ -266,6 +269,32 @@ def test_three_in_a_row_that_may_not_be_tagged_end_the_run() -> None:
     assert [one.instance for one in report.failed] == ["i-1", "i-2", "i-3"]
 
 
+def test_three_refusals_of_one_rules_tags_end_that_rule_and_no_other() -> None:
+    """A tag policy of the organisation refuses them for every instance alike."""
+    rules = tuple(
+        AutotagRule(name=name, match=Match(names=(name,)), tags={key: "prod"})
+        for name, key in (("web", "env"), ("api", "suspect"))
+    )
+    stage = Stage(*(named(number) for number in range(1, 6)), replace(named(6), tags={"Name": "api"}), rules=rules)
+    for number in range(1, 6):
+        stage.refuse("CreateTags", f"i-{number}", "TagPolicyViolation")
+    report = stage.run()
+    assert stage.cloud.calls == 5  # the look, three, and the other rule's
+    assert stage.cloud.written == [("CreateTags", "i-6")]
+    assert [(one.instance, one.code) for one in report.failed] == [
+        (f"i-{number}", "TagPolicyViolation") for number in range(1, 6)
+    ]
+    assert (report.stopped, report.unfinished) == ("", frozenset())
+
+
+def test_refusals_of_a_rules_tags_that_are_not_in_a_row_are_those_of_the_instance() -> None:
+    stage = Stage(*(named(number) for number in range(1, 8)))
+    for number in (1, 2, 4, 5):
+        stage.refuse("CreateTags", f"i-{number}", "TagLimitExceeded")
+    assert len(stage.run().failed) == 4
+    assert [name for _, name in stage.cloud.written] == ["i-3", "i-6", "i-7"]
+
+
 def test_three_that_are_not_in_a_row_do_not() -> None:
     stage = Stage(*(named(number) for number in range(1, 6)))
     for number in (1, 2, 4):
@@ -281,6 +310,16 @@ def test_a_removal_that_is_refused_keeps_the_list_of_our_keys() -> None:
     stage.refuse("DeleteTags", "i-1", *["UnauthorizedOperation"] * 4)
     stage.run()
     assert stage.tags() == {"Name": "web", **tags}
+
+
+def test_a_tag_that_was_changed_since_the_look_is_not_taken_off() -> None:
+    """A second finding, say: its moment is not ours to remove."""
+    old, new = {UNTIL_TAG: stamp(NOW)}, {UNTIL_TAG: stamp(NOW + timedelta(hours=1))}
+    stage = Stage(named(1, **old), rules=())
+    stage.cloud.meanwhile["i-1"] = named(1, **new)
+    stage.run()
+    assert stage.cloud.written == [("DeleteTags", "i-1")]
+    assert stage.tags() == {"Name": "web", **new}
 
 
 def test_a_removal_from_what_is_gone_is_done() -> None:

@@ -8,6 +8,7 @@ from io import StringIO
 from itertools import count
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,28 +39,42 @@ class Runs:
     report: Report = field(default_factory=lambda: Report(Scope()))
     scopes: list[Scope] = field(default_factory=list)
     remaining: float = 0.0
+    running: bool = False
 
     def run(
         self, scope: Scope, remaining: Callable[[], float], *, on_change: Callable[[Change], None] | None = None
     ) -> Report:
         self.scopes.append(scope)
         self.remaining = remaining()
+        self.running = True
+        for change in self.report.changes:
+            assert on_change
+            on_change(change)
+        self.running = False
         return replace(self.report, scope=scope)
 
 
 @dataclass
 class Bus:
+    running: Callable[[], bool]  # whether a run is under way
     announced: list[Mapping[str, Any]] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    when: list[str] = field(default_factory=list)
     queued: list[tuple[Mapping[str, Any], int]] = field(default_factory=list)
     postponed: dict[str, int] = field(default_factory=dict)
     unsent: tuple[Unsent, ...] = ()
     deaf: bool = False
 
     def announce(self, details: Iterable[Mapping[str, Any]]) -> tuple[Unsent, ...]:
-        self.announced += details
+        told = list(details)
+        self.announced += told
+        self.sizes.append(len(told))
+        self.when.append("within" if self.running() else "after")
         return self.unsent
 
     def enqueue(self, message: Mapping[str, Any], delay: int) -> None:
+        if self.deaf:
+            raise Refused("SendMessage", "ServiceUnavailable", "no")
         self.queued.append((message, delay))
 
     def postpone(self, receipt_handle: str, seconds: int) -> None:
@@ -73,7 +88,7 @@ class World:
 
     def __init__(self, report: Report | None = None) -> None:
         self.runs = Runs(report or Report(Scope()))
-        self.bus = Bus()
+        self.bus = Bus(lambda: self.runs.running)
         self.log = StringIO()
         telemetry = Telemetry(f"batch-{next(_owners)}", self.log)
         self.shell = Shell(self.runs, self.bus, telemetry, "stack", lambda: NOW)
@@ -168,7 +183,15 @@ def test_the_log_is_under_the_ids_of_the_events_or_of_the_messages() -> None:
     assert world.lines[0]["events"] == ["event-i-1", "m-2"]
 
 
-def test_changes_are_announced() -> None:
+def test_changes_are_announced_while_they_are_made() -> None:
+    """What one call takes is told at once, the rest after the run."""
+    world = World(Report(Scope(), created=(Change(Action.CREATE, SESSION, "tagged"),) * 23))
+    world.handle(batch(state("i-1")))
+    assert world.bus.sizes == [10, 10, 3]
+    assert world.bus.when == ["within", "within", "after"]
+
+
+def test_a_change_is_announced() -> None:
     world = World(Report(Scope(), created=(Change(Action.CREATE, SESSION, "tagged"),)))
     world.handle(batch(state("i-1")))
     [detail] = world.bus.announced
@@ -188,10 +211,59 @@ def test_the_first_sweep_waits_for_a_healthy_target() -> None:
     assert world.bus.queued == [({"mode": "sweep", "attempt": 4}, 3 * FIRST_DELAY)]
 
 
+def test_a_next_sweep_that_cannot_be_queued_fails_no_record() -> None:
+    world = World(Report(Scope(), waiting=True))
+    world.bus.deaf = True
+    assert world.handle(batch({"mode": "sweep", "attempt": 3})) == {"batchItemFailures": []}
+    assert any(line["message"] == "Not queued" for line in world.lines)
+
+
 def test_the_first_sweep_does_not_wait_for_ever() -> None:
     world = World(Report(Scope(), waiting=True))
     world.handle(batch({"mode": "sweep", "attempt": SWEEPS}))
     assert world.bus.queued == []
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        Report(Scope(), waiting=True, unfinished=frozenset({"i-1"}), out_of_time=True),
+        Report(Scope(), waiting=True, unfinished=frozenset({"i-1"})),
+        Report(Scope(), waiting=True, everything=True),
+    ],
+)
+def test_a_first_sweep_that_comes_again_by_itself_is_not_queued_beside(report: Report) -> None:
+    world = World(report)
+    assert failures(world.handle(batch({"mode": "sweep", "attempt": 3}))) == {"m-1"}
+    assert world.bus.queued == []
+
+
+def test_a_first_sweep_by_hand_does_not_come_again_by_itself() -> None:
+    world = World(Report(Scope(), waiting=True, unfinished=frozenset({"i-1"})))
+    world.handle({"mode": "sweep", "attempt": 3})
+    assert world.bus.queued == [({"mode": "sweep", "attempt": 4}, 3 * FIRST_DELAY)]
+
+
+def test_all_first_sweeps_together_take_the_minutes_that_the_comment_tells() -> None:
+    waits = []
+    for attempt in range(1, SWEEPS + 1):
+        world = World(Report(Scope(), waiting=True))
+        world.handle(batch({"mode": "sweep", "attempt": attempt}))
+        waits += [delay for _, delay in world.bus.queued]
+    assert sum(waits) // 60 == 22
+
+
+def test_a_sweep_of_a_schedule_starts_no_row_of_sweeps() -> None:
+    """As the reconciler sees it: without an attempt it is no first sweep, and never waits."""
+    world = World()
+    world.handle({"mode": "sweep"})
+    assert world.runs.scopes == [Scope(everything=True)]
+
+
+def test_a_plan_beside_an_event_makes_no_sweep_of_it() -> None:
+    world = World()
+    world.handle(batch({"mode": "plan"}, state("i-1")))
+    assert world.runs.scopes == [Scope(instances=frozenset({"i-1"}), fresh=frozenset({"i-1"}))]
 
 
 def test_a_sweep_that_found_its_targets_does_not_come_again() -> None:

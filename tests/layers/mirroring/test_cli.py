@@ -1,7 +1,10 @@
 """mirrorctl: its flags, its exit codes, and what it prints where."""
 
 import io
+import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,7 +16,10 @@ import pytest
 
 import mirroring
 from lab.cloud.account import Account, strict_aws
+from mirroring import cli
 from mirroring.cli import main, parse
+from mirroring.ec2 import Ec2
+from mirroring.policy import load
 from tests.layers.mirroring.program import DEFAULT, OWN, STATE, Terminal, mirrorctl
 
 COMMANDS = ("plan", "apply", "status", "explain", "checkup", "policy")
@@ -43,6 +49,26 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse(["--version"], {})
     assert capsys.readouterr().out == f"mirrorctl {mirroring.__version__}\n"
+
+
+def examples() -> list[str]:
+    """Of the help of all commands, without what a shell does with them."""
+    texts = [text for text in vars(cli).values() if isinstance(text, str) and "examples:\n" in text]
+    lines = re.findall(r"^  (mirrorctl .*)$", "\n".join(texts), re.MULTILINE)
+    return [re.split(r" (?:\||\|\||>) ", line)[0] for line in lines]
+
+
+@pytest.mark.parametrize("example", examples())
+def test_the_examples_of_the_help_are_understood(example: str) -> None:
+    _, *arguments = shlex.split(example)
+    options = parse(arguments, {})
+    keys = getattr(options, "autotag_keys", "")
+    rule = {"name": "one", "match": {"names": ["*"]}, "tags": dict.fromkeys(filter(None, keys.split(",")), "x")}
+    load(json.dumps({"version": 1, "autotag": [rule] if keys else []}))  # keys that a rule may name
+
+
+def test_all_commands_have_examples() -> None:
+    assert len(examples()) > len(COMMANDS)
 
 
 @pytest.mark.parametrize(
@@ -94,53 +120,10 @@ def test_without_credentials_or_region_one_line_says_so(tmp_path: Path) -> None:
         assert done.stderr.count("\n") == 1
 
 
-# Policies without an account
-
-
 def write(folder: Path, text: str) -> str:
     path = folder / "policy.yaml"
     path.write_text(text, encoding="utf-8")
     return str(path)
-
-
-RULE = "version: 1\nautotag: [{name: team, match: {names: ['*']}, tags: {team: shop}}]\n"
-
-
-def test_validate_offline_asks_nobody(tmp_path: Path) -> None:
-    done = mirrorctl("policy", "validate", "--offline", "--policy", write(tmp_path, RULE))
-    assert done.code == 0
-    assert "0 sources, 1 autotag rule" in done.out
-    assert "fit a parameter of tier Standard" in done.out
-
-
-def test_validate_offline_looks_at_the_tag_keys(tmp_path: Path) -> None:
-    path = write(tmp_path, RULE)
-    arguments = ("policy", "validate", "--offline", "--policy", path, "--autotag-keys")
-    assert mirrorctl(*arguments, "team,env").code == 0
-    done = mirrorctl(*arguments, "env")
-    assert done.code == 1
-    assert "tag key team is not allowed" in done.out
-
-
-def test_validate_looks_at_the_size(tmp_path: Path) -> None:
-    arguments = ("policy", "validate", "--offline", "--policy")
-    path = write(tmp_path, f"version: 1\n#{'x' * 5000}\n")
-    assert "fit a parameter of tier Advanced" in mirrorctl(*arguments, path).out
-    done = mirrorctl(*arguments, path, "--tier", "Standard")
-    assert done.code == 1
-    assert "are too many" in done.out
-    path = write(tmp_path, f"version: 1\n#{'x' * 9000}\n")
-    assert mirrorctl(*arguments, path).code == 1
-
-
-def test_validate_offline_needs_a_file() -> None:
-    assert mirrorctl("policy", "validate", "--offline").code == 2
-
-
-def test_a_policy_with_faults(tmp_path: Path) -> None:
-    done = mirrorctl("policy", "validate", "--offline", "--policy", write(tmp_path, "version: 1\nsorces: []\n"))
-    assert (done.code, done.out) == (2, "")
-    assert 'line 2: sorces: "a list": there is no such key: did you mean sources?' in done.err
 
 
 OLD = """\
@@ -149,17 +132,6 @@ vpcs:
     targetId: tmt-0123456789abcdef0
     filterId: tmf-0123456789abcdef0
 """
-
-
-def test_import(tmp_path: Path) -> None:
-    done = mirrorctl("policy", "import", write(tmp_path, OLD))
-    assert (done.code, done.err) == (0, "")
-    assert mirrorctl("policy", "validate", "--offline", "--policy", write(tmp_path, done.out)).code == 0
-    other = mirrorctl("policy", "import", write(tmp_path, OLD), "--target", "tmt-0000000000000000f")
-    assert "tmt-0000000000000000f" in other.out
-    bad = mirrorctl("policy", "import", write(tmp_path, "vpcs: []\n"))
-    assert (bad.code, bad.out) == (2, "")
-    assert "cannot be converted" in bad.err
 
 
 # Changing
@@ -204,7 +176,7 @@ def test_apply_asks_and_yes_applies(small: Small) -> None:
     assert done.out.endswith("Created 8, changed 0, deleted 0, failed 0.\n")
     assert len(small.sessions()) == 8
     again = mirrorctl("apply", answer="no")  # nobody is asked where nothing is to be done
-    assert (again.code, again.out) == (0, "Nothing to do: 8 sessions wanted, 8 there, 8 right as they are.\n")
+    assert (again.code, again.out) == (0, "Nothing to do: 8 sessions wanted, 8 there, 8 stay as they are.\n")
 
 
 def test_apply_where_nobody_can_answer(small: Small) -> None:
@@ -230,7 +202,7 @@ def test_a_guard_holds_deletes_back_until_a_number_is_named(small: Small) -> Non
     held = mirrorctl("apply", "--yes")
     assert held.code == 1
     assert "6 deletes are held back" in held.out
-    assert "--max-deletes N lets N of them through" in held.err
+    assert "if these deletes are right, `mirrorctl apply --max-deletes N` makes them" in held.err
     assert mirrorctl("plan", "--check").code == 3
     assert mirrorctl("apply", "--yes", "--max-deletes", "5").code == 1
     assert len(small.sessions()) == 8
@@ -238,6 +210,18 @@ def test_a_guard_holds_deletes_back_until_a_number_is_named(small: Small) -> Non
     assert (done.code, done.err) == (0, "")
     assert "deleted 6" in done.out
     assert len(small.sessions()) == 2
+
+
+def test_no_number_opens_the_guard_that_closes_where_no_instance_is_listed(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert mirrorctl("apply", "--yes").code == 0
+    monkeypatch.setattr(Ec2, "instances", lambda *_: {})
+    held = mirrorctl("apply", "--yes", "--max-deletes", "100", minutes=10)
+    assert held.code == 1
+    assert "EC2 listed no instance at all" in held.out
+    assert held.err == ""
+    assert len(small.sessions()) == 8
 
 
 def test_a_paused_stack_is_planned_and_not_changed(small: Small) -> None:

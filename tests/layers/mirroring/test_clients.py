@@ -57,6 +57,10 @@ class TestClient:
         assert caught.value.code == "RequestLimitExceeded"
         assert len(wire.asked) == 1
 
+    def test_a_client_for_writes_waits_no_longer_than_a_run_can_spare(self) -> None:
+        config = client("ec2", attempts=clients.WRITE_ATTEMPTS).meta.config
+        assert (config.connect_timeout, config.read_timeout) == (3, 10)
+
     def test_a_client_for_reads_tries_again_when_it_is_throttled(self) -> None:
         wire = Wire([refusal("RequestLimitExceeded", 503), Reply(EMPTY_PAGE)])
         reader = wire.tap(client("ec2", attempts=2))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.cloud.account import Account, strict_aws
-from mirroring import ec2
+from mirroring import describe
 from mirroring.clients import client
 from mirroring.ec2 import Ec2, connect
 from mirroring.model import (
@@ -111,12 +111,20 @@ class TestInstances:
         cloud.instances(names)
         assert cloud.calls == 2
 
+    def test_without_the_marks_it_costs_one(self, account: Account, cloud: Ec2) -> None:
+        (name,) = account.launch()
+        account.attach(name, requester_managed=True)
+        (found,) = cloud.unmarked([name]).values()
+        assert (len(found.interfaces), any(one.requester_managed for one in found.interfaces)) == (2, False)
+        assert cloud.unmarked(None) == {name: found}
+        assert cloud.calls == 2
+
     def test_no_id_is_no_call(self, cloud: Ec2) -> None:
         assert cloud.instances([]) == {}
         assert cloud.calls == 0
 
     def test_all_pages(self, account: Account, cloud: Ec2, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ec2, "PAGE", 5)
+        monkeypatch.setattr(describe, "PAGE", 5)
         names = account.launch(12)
         assert cloud.instances(None).keys() == set(names)
         assert [parameters["MaxResults"] for parameters in asked(account, "DescribeInstances")] == [5, 5, 5]
@@ -129,7 +137,7 @@ class TestInstances:
         assert sizes == [200, 200, 1]
 
     def test_a_failed_page_fails_the_whole(self, account: Account, cloud: Ec2, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ec2, "PAGE", 5)
+        monkeypatch.setattr(describe, "PAGE", 5)
         account.launch(12)
         account.model.faults.fail("DescribeInstances", "UnauthorizedOperation", after=2)
         with pytest.raises(Refused, match="DescribeInstances: UnauthorizedOperation"):
@@ -151,7 +159,11 @@ class TestInstances:
         )
         cloud, _ = scripted(instances(instance), Reply("<R><networkInterfaceSet/></R>"))
         found = cloud.instances(["i-1"])["i-1"].interfaces
-        assert [one.id for one in found] == ["eni-a", "eni-c", "eni-b"]
+        assert [(one.id, one.card, one.device_index) for one in found] == [
+            ("eni-a", 0, 0),
+            ("eni-c", 0, 1),
+            ("eni-b", 1, 1),
+        ]
         assert {one.kind for one in found} == {"efa"}
 
 
@@ -176,7 +188,7 @@ class TestSessions:
         assert cloud.sessions() == [Session("tms-1", "eni-1", "tmt-1", "tmf-1", 7, None, None, "", {})]
 
     def test_all_pages(self, account: Account, cloud: Ec2, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ec2, "PAGE", 5)
+        monkeypatch.setattr(describe, "PAGE", 5)
         names = account.launch(6)
         pattern = wish(account, names[0])
         for name in names:
@@ -202,137 +214,30 @@ class TestTargets:
         assert ":loadbalancer/net/" in target.resource
         assert (target.tags, target.capacity) == ({"mirror:stack": "replay"}, None)
 
-    def test_a_load_balancer_without_the_listener(self, account: Account, cloud: Ec2) -> None:
-        target = self.one(cloud, account.nlb_target(listener=False))
-        assert target.health is Health.NO_LISTENER
-        assert "mirror-" in target.why and "no UDP listener on port 4789" in target.why and "add one" in target.why
-
-    def test_listeners_that_do_not_count(self, account: Account, cloud: Ec2) -> None:
-        name = account.nlb_target(listener=False)
-        arn = cloud.targets([name])[name].resource
-        (group,) = account.elb.describe_target_groups()["TargetGroups"]
-        forward = [{"Type": "forward", "TargetGroupArn": group["TargetGroupArn"]}]
-        for protocol, port in (("TCP", 4789), ("UDP", 4790)):
-            account.elb.create_listener(LoadBalancerArn=arn, Protocol=protocol, Port=port, DefaultActions=forward)
-        assert self.one(cloud, name).health is Health.NO_LISTENER
-
-    def test_tcp_and_udp_in_one_listener_with_weighted_groups(self, account: Account, cloud: Ec2) -> None:
-        name = account.nlb_target(listener=False)
-        arn = cloud.targets([name])[name].resource
-        (group,) = account.elb.describe_target_groups()["TargetGroups"]
-        forward = {"Type": "forward", "ForwardConfig": {"TargetGroups": [{"TargetGroupArn": group["TargetGroupArn"]}]}}
-        account.elb.create_listener(LoadBalancerArn=arn, Protocol="TCP_UDP", Port=4789, DefaultActions=[forward])
-        assert self.one(cloud, name).health is Health.HEALTHY
-
-    def test_a_load_balancer_without_a_healthy_worker(self, account: Account, cloud: Ec2) -> None:
-        name = account.nlb_target(healthy=False)
-        account.launch()
-        target = self.one(cloud, name)
-        assert target.health is Health.UNHEALTHY
-        assert "none of the 0 workers behind load balancer mirror-" in target.why
-
-    def test_states_that_are_not_healthy_are_counted_in_words(self) -> None:
-        arn = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/net/replay/1"
-        states = "".join(
-            f"<member><TargetHealth><State>{state}</State></TargetHealth></member>"
-            for state in ("initial", "unhealthy", "initial")
-        )
-        cloud, _ = scripted(
-            targets("network-load-balancer", networkLoadBalancerArn=arn),
-            listeners("<TargetGroupArn>arn:group</TargetGroupArn>"),
-            Reply(
-                "<R><DescribeTargetHealthResult><TargetHealthDescriptions>"
-                f"{states}</TargetHealthDescriptions></DescribeTargetHealthResult></R>"
-            ),
-        )
-        target = cloud.targets(["tmt-1"])["tmt-1"]
-        assert target.health is Health.UNHEALTHY
-        assert "none of the 3 workers behind load balancer replay is healthy (2 initial, 1 unhealthy)" in target.why
-
-    def test_a_load_balancer_that_is_gone(self, account: Account, cloud: Ec2) -> None:
-        name = account.nlb_target()
-        account.delete_load_balancer(name)
-        target = self.one(cloud, name)
-        assert target.health is Health.GONE
-        assert "does not exist: make a new target" in target.why
-
-    def test_health_that_may_not_be_asked_is_an_error_and_no_guess(self, account: Account, cloud: Ec2) -> None:
-        name = account.nlb_target()
-        account.model.faults.fail("DescribeListeners", "OperationNotPermitted")
-        with pytest.raises(Refused, match="DescribeListeners: OperationNotPermitted"):
-            cloud.targets([name])
-
-    @pytest.mark.parametrize(("instance_type", "capacity"), [("m5.large", 10), ("m5.24xlarge", 100)])
-    def test_an_interface_takes_as_many_sources_as_its_instance_type_says(
-        self, account: Account, cloud: Ec2, instance_type: str, capacity: int
-    ) -> None:
-        target = self.one(cloud, account.eni_target(instance_type))
-        assert (target.kind, target.health, target.capacity) == (TargetKind.INTERFACE, Health.HEALTHY, capacity)
-
-    def test_an_interface_of_an_instance_that_is_stopped(self, account: Account, cloud: Ec2) -> None:
-        name = account.eni_target()
-        (holder,) = cloud.instances(None)
-        account.stop([holder])
-        target = self.one(cloud, name)
-        assert target.health is Health.UNHEALTHY
-        assert target.why == f"instance {holder}, which has interface {target.resource}, is stopped: start it"
-
-    def test_an_interface_that_is_not_attached(self, account: Account, cloud: Ec2) -> None:
-        (holder,) = account.launch()
-        interface = account.attach(holder)
-        made = account.ec2.create_traffic_mirror_target(NetworkInterfaceId=interface)["TrafficMirrorTarget"]
-        account.detach(interface)
-        target = self.one(cloud, made["TrafficMirrorTargetId"])
-        assert (target.health, target.capacity) == (Health.UNHEALTHY, 10)
-        assert "is not attached to an instance" in target.why
-
-    def test_an_interface_that_is_gone(self, account: Account, cloud: Ec2) -> None:
-        name = account.eni_target()
-        account.terminate(list(cloud.instances(None)))
-        target = self.one(cloud, name)
-        assert (target.health, target.capacity) == (Health.GONE, None)
-
-    def test_an_endpoint(self, account: Account, cloud: Ec2) -> None:
-        account.launch()
-        network = account.vpc()
-        endpoint = account.ec2.create_vpc_endpoint(
-            VpcId=network,
-            SubnetIds=[account.subnet(network)],
-            ServiceName="com.amazonaws.vpce.eu-west-1.vpce-svc-0123456789abcdef0",
-            VpcEndpointType="GatewayLoadBalancer",
-        )["VpcEndpoint"]["VpcEndpointId"]
-        made = account.ec2.create_traffic_mirror_target(GatewayLoadBalancerEndpointId=endpoint)["TrafficMirrorTarget"]
-        target = self.one(cloud, made["TrafficMirrorTargetId"])
-        assert (target.kind, target.resource, target.health) == (TargetKind.ENDPOINT, endpoint, Health.HEALTHY)
-
-    @pytest.mark.parametrize(
-        ("state", "health"),
-        [
-            ("available", Health.HEALTHY),
-            ("Available", Health.HEALTHY),
-            ("pendingAcceptance", Health.UNHEALTHY),
-            ("rejected", Health.UNHEALTHY),
-            ("deleting", Health.GONE),
-            ("Deleted", Health.GONE),
-        ],
-    )
-    def test_states_of_an_endpoint(self, state: str, health: Health) -> None:
-        found = f"<item><vpcEndpointId>vpce-1</vpcEndpointId><state>{state}</state></item>"
+    def test_what_is_behind_an_interface_or_an_endpoint_is_told_too(self, account: Account, cloud: Ec2) -> None:
+        target = self.one(cloud, account.eni_target())
+        assert (target.kind, target.health, target.capacity) == (TargetKind.INTERFACE, Health.HEALTHY, 10)
         cloud, wire = scripted(
             targets("gateway-load-balancer-endpoint", gatewayLoadBalancerEndpointId="vpce-1"),
-            Reply(f"<R><vpcEndpointSet>{found}</vpcEndpointSet></R>"),
+            refusal("InvalidVpcEndpointId.NotFound"),
             account="123456789012",
         )
-        assert cloud.targets(["tmt-1"])["tmt-1"].health is health
+        target = cloud.targets(["tmt-1"])["tmt-1"]
+        assert (target.kind, target.resource, target.health) == (TargetKind.ENDPOINT, "vpce-1", Health.GONE)
+        assert "does not exist any more" in target.why
         assert wire.replies == []
 
-    def test_an_endpoint_that_is_gone_or_cannot_be_asked_about(self) -> None:
-        target = targets("gateway-load-balancer-endpoint", gatewayLoadBalancerEndpointId="vpce-1")
-        cloud, _ = scripted(target, refusal("InvalidVpcEndpointId.NotFound"), account="123456789012")
-        assert cloud.targets(["tmt-1"])["tmt-1"].health is Health.GONE
-        cloud, _ = scripted(target, refusal("UnauthorizedOperation", 403), account="123456789012")
-        with pytest.raises(Refused, match="DescribeVpcEndpoints: UnauthorizedOperation"):
-            cloud.targets(["tmt-1"])
+    @pytest.mark.parametrize("ids", [None, ["tmt-1", "tmt-2"]])
+    def test_a_target_of_a_kind_that_is_new_to_us_does_not_show(self, ids: list[str] | None) -> None:
+        kinds = {"tmt-1": "packet-broker", "tmt-2": "network-interface"}
+        items = "".join(
+            f"<item><trafficMirrorTargetId>{name}</trafficMirrorTargetId><type>{kind}</type>"
+            "<networkInterfaceId>eni-1</networkInterfaceId></item>"
+            for name, kind in kinds.items()
+        )
+        told = Reply(f"<R><trafficMirrorTargetSet>{items}</trafficMirrorTargetSet></R>")
+        cloud, _ = scripted(told, Reply("<R><networkInterfaceSet/></R>"))
+        assert cloud.targets(ids).keys() == {"tmt-2"}
 
     def test_a_target_that_another_account_shares_is_not_asked_about(self) -> None:
         cloud, wire = scripted(
@@ -492,8 +397,20 @@ class TestWrites:
     def test_tags_of_instances(self, account: Account, cloud: Ec2) -> None:
         (name,) = account.launch(tags={"a": "1", "b": "2"})
         cloud.put_tags(name, {"b": "3", "c": ""})
-        cloud.remove_tags(name, ["a", "unknown"])
+        cloud.remove_tags(name, {"a": "1", "unknown": ""})
         assert cloud.instances([name])[name].tags == {"b": "3", "c": ""}
+
+    def test_a_tag_that_somebody_changed_since_we_looked_stays(self, account: Account, cloud: Ec2) -> None:
+        (name,) = account.launch(tags={"a": "2", "b": "", "c": "1", "d": ""})
+        cloud.remove_tags(name, {"a": "1", "b": "", "c": "", "d": "1"})
+        assert cloud.instances([name])[name].tags == {"a": "2", "c": "1", "d": ""}
+
+    def test_so_does_one_of_a_session(self, account: Account, cloud: Ec2) -> None:
+        (name,) = account.launch()
+        made = cloud.create(wish(account, name, tags={"drop": "1", "theirs": "1", "empty": ""}), "token")
+        account.ec2.create_tags(Resources=[made.id], Tags=[{"Key": "theirs", "Value": "2"}])
+        cloud.retag(made, replace(made, tags={}))
+        assert cloud.sessions()[0].tags == {"theirs": "2"}
 
     def test_a_refusal_names_its_code(self, account: Account, cloud: Ec2) -> None:
         (name,) = account.launch()
@@ -566,11 +483,4 @@ def targets(kind: str, owner: str = "123456789012", **resource: str) -> Reply:
     return Reply(
         "<R><trafficMirrorTargetSet><item><trafficMirrorTargetId>tmt-1</trafficMirrorTargetId>"
         f"<type>{kind}</type><ownerId>{owner}</ownerId><{name}>{value}</{name}></item></trafficMirrorTargetSet></R>"
-    )
-
-
-def listeners(action: str) -> Reply:
-    return Reply(
-        "<R><DescribeListenersResult><Listeners><member><Port>4789</Port><Protocol>UDP</Protocol>"
-        f"<DefaultActions><member>{action}</member></DefaultActions></member></Listeners></DescribeListenersResult></R>"
     )

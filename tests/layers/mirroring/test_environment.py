@@ -11,6 +11,7 @@ def test_everything_that_the_stack_says_is_taken() -> None:
         "EVENT_BUS": "security",
         "WORKER_GROUPS": "workers, more-workers,",
         "AUTOTAG_KEYS": "mirror",
+        "AWS_LAMBDA_LOG_STREAM_NAME": "2026/11/23/[$LATEST]5f0c",
     }
     assert environment_of(variables) == Environment(
         owner="replay-prod",
@@ -21,7 +22,13 @@ def test_everything_that_the_stack_says_is_taken() -> None:
         event_bus="security",
         worker_groups=frozenset({"workers", "more-workers"}),
         autotag_keys=frozenset({"mirror"}),
+        container="2026/11/23/[$LATEST]5f0c",
     )
+
+
+def test_no_key_may_be_put_on_where_the_stack_names_none_and_nobody_knows_where_it_says_nothing() -> None:
+    assert environment_of({"AUTOTAG_KEYS": ""}).autotag_keys == frozenset()
+    assert environment_of({}).autotag_keys is None
 
 
 def test_what_is_not_said_follows_from_the_stacks_name() -> None:

@@ -88,6 +88,8 @@ def life_of_a_session(stage: Stage) -> Iterator[object]:
     yield stage.cloud.modify(changed, changed)
     stage.cloud.retag(made, replace(made, tags={"a": "1", "b": "2"}))
     yield [sorted(session.tags.items()) for session in stage.cloud.sessions()]
+    stage.cloud.remove_tags(made.id, {"a": "changed meanwhile", "b": "2"})
+    yield [sorted(session.tags.items()) for session in stage.cloud.sessions()]
     stage.cloud.delete(made)
     yield stage.cloud.sessions()
 
@@ -178,8 +180,9 @@ def instances(stage: Stage) -> Iterator[object]:
     stage.world.untag([web], ["mirror"])
     yield stage.cloud.instances([web])
     stage.cloud.put_tags(web, {"mirror": "again"})
-    stage.cloud.remove_tags(web, ["Name"])
+    stage.cloud.remove_tags(web, {"Name": "web", "mirror": "before"})
     yield stage.cloud.instances([web])[web].tags
+    yield stage.cloud.unmarked([web]), stage.cloud.unmarked(None)[web] == stage.cloud.unmarked([web])[web]
     yield outcome(lambda: stage.cloud.put_tags("i-0123456789abcdef0", {"a": "b"}))
     stage.world.terminate([web])
     yield stage.cloud.instances([web]), stage.cloud.sessions(instances=[web])

@@ -1,7 +1,7 @@
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
-from mirroring.memory import ANSWERS, REFUSALS, UNSUPPORTED, Answers, Refusals, Topic
+from mirroring.memory import ANSWERS, REFUSALS, UNSUPPORTED, Answers, Refusals, Tally, Topic
 
 
 class Clock:
@@ -126,3 +126,45 @@ def test_so_many_refusals_are_held_and_the_oldest_goes() -> None:
     assert len(held) == REFUSALS
     assert held["eni-1"] == "again"
     assert not {"eni-0", "eni-2"} & held.keys()
+
+
+# An instance type in doubt
+
+
+def test_the_second_interface_of_a_type_within_an_hour_tells() -> None:
+    clock = Clock()
+    refusals = Refusals(clock)
+    assert not refusals.is_second("m5.large", "eni-1")
+    assert not refusals.is_second("m5.large", "eni-1")  # the same one again
+    assert not refusals.is_second("c5.large", "eni-2")
+    clock.now += UNSUPPORTED - timedelta(seconds=1)
+    assert refusals.is_second("m5.large", "eni-3")
+    clock.now += timedelta(seconds=1)
+    assert not refusals.is_second("m5.large", "eni-4")
+
+
+def test_a_type_that_aws_mirrors_or_a_new_policy_ends_the_doubt() -> None:
+    refusals = Refusals(Clock())
+    refusals.is_second("m5.large", "eni-1")
+    refusals.acquit("m5.large")
+    assert not refusals.is_second("m5.large", "eni-2")
+    refusals.clear()
+    assert not refusals.is_second("m5.large", "eni-3")
+    refusals.acquit("never-heard-of")
+
+
+# How many are ours
+
+
+def test_a_tally_is_old_until_counted_and_a_minute_later() -> None:
+    clock = Clock()
+    tally = Tally(clock)
+    assert (tally.number, tally.is_old) == (0, True)
+    tally.count(7)
+    tally.add(2)
+    tally.add(-1)
+    assert (tally.number, tally.is_old) == (8, False)
+    clock.now += ANSWERS - timedelta(seconds=1)
+    assert not tally.is_old
+    clock.now += timedelta(seconds=1)
+    assert (tally.number, tally.is_old) == (8, True)

@@ -136,7 +136,7 @@ def each(kind: Any, remedy: str, *written: Any) -> list[tuple[Any, Any, str]]:
         (Pattern, LONG, "1 to 256"),
         *each(TagKey, "1 to 128 characters", "", "x" * 129, "a\tb"),
         *each(OwnTagKey, "choose another key", "aws:x", "AWS:x", "mirror:until", "Mirror:x"),
-        *each(OwnTagKey, "without spaces", "a b", "/"),
+        *each(OwnTagKey, "without spaces", "a b"),
         (TagValue, LONG, "at most 256"),
         (TagValue, "a\0", "control character"),
         (ExactValue, "*", "without a list"),

@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mirroring.autotagged import listing
 from mirroring.model import Reference
 from mirroring.policy import (
     AutotagRule,
@@ -300,13 +301,15 @@ def test_the_tags_of_all_rules_fit_an_instance() -> None:
 
 
 def test_the_keys_of_all_rules_fit_the_tag_that_lists_them() -> None:
-    fitting = ["a" * 126, "b" * 127]
+    """256 characters, of which the tag's own divider takes 12 and a space."""
+    fitting = ["a" * 115, "b" * 127]
     assert len(load(rules(fitting)).autotag) == 2
+    assert len(listing(fitting[:1], fitting[1:])) == 256
     problem = fault(rules([*fitting[:1], "b" * 128]))
     assert (problem.path, problem.remedy) == (
         "autotag",
-        "the tag mirror:autotagged lists the keys of all rules: leave 254 characters of 255, "
-        "spaces between them counted",
+        "the tag mirror:autotagged lists the keys of all rules, which takes 257 characters; a tag holds 256: "
+        "drop or shorten some",
     )
 
 

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirroring.apply import MARGIN
 from mirroring.environment import Environment
 from mirroring.memory import ANSWERS, UNSUPPORTED
 from mirroring.model import CONFIG_TAG, OWNER_TAG, Health, Instance, Refused, Scope, Session, Tags, Trouble
+from mirroring.pace import MARGIN
+from mirroring.plan import GRACE
 from mirroring.policy import PolicyError, load
 from mirroring.reconcile import Reconciler
 from mirroring.report import Change, Report, count
@@ -232,6 +233,7 @@ def test_a_mirrored_instance_that_becomes_a_target_loses_its_session(story: Stor
 def test_an_empty_describe_deletes_nothing(story: Story) -> None:
     web = story.cloud.launch(8, tags=WEB)
     story.run()
+    story.time.pass_by(GRACE.total_seconds())
     kept = dict(story.cloud.machines)
     story.cloud._machines.clear()
     report = story.run()
@@ -258,6 +260,7 @@ def test_too_many_deletes_are_held_back_and_all_else_goes_on(story: Story) -> No
 def test_orphans_are_deleted_and_counted_by_a_look_at_everything_alone(story: Story) -> None:
     web = story.cloud.launch(4, tags=WEB)
     story.run()
+    story.time.pass_by(GRACE.total_seconds())
     interface = story.cloud.machines[web[0]].interfaces[0].id
     story.cloud.detach(interface)
     story.cloud.vanish(web[:1])
@@ -276,6 +279,74 @@ def test_the_limit_of_sessions_holds_in_a_narrow_look_too(story: Story) -> None:
     report = story.about(third)
     assert done(report) == (0, 0, 0)
     assert Trouble.LIMIT in troubles(report)
+
+
+def test_the_limit_of_sessions_holds_from_one_narrow_look_to_the_next(story: Story) -> None:
+    story.write(limits={"sessions": 3})
+    for web in story.cloud.launch(2, tags=WEB):
+        story.about(web)
+    story.run()
+    reports = [story.about(web) for web in story.cloud.launch(3, tags=WEB)]
+    assert [len(report.created) for report in reports] == [1, 0, 0]
+    assert Trouble.LIMIT in troubles(reports[-1])
+    story.cloud.terminate(story.mirrored[:1])
+    story.time.pass_by(ANSWERS.total_seconds())  # what was counted is too old then
+    assert done(story.about(*story.cloud.launch(tags=WEB))) == (1, 0, 0)
+
+
+def test_a_new_container_counts_before_it_makes_more_than_the_limit_of_sessions(story: Story) -> None:
+    story.write(limits={"sessions": 3})
+    story.cloud.launch(2, tags=WEB)
+    story.run()
+    new = story.cloud.launch(3, tags=WEB)
+    story.reconciler = story.container()
+    assert done(story.about(*new)) == (1, 0, 0)
+    story.calls()
+    story.about(*new)
+    assert story.calls()["DescribeTrafficMirrorSessions"] == 1  # it has counted
+
+
+def test_without_a_limit_nobody_counts(story: Story) -> None:
+    [web] = story.cloud.launch(tags=WEB)
+    story.calls()
+    assert done(story.about(web)) == (1, 0, 0)
+    assert story.calls()["DescribeTrafficMirrorSessions"] == 1
+
+
+def test_what_a_guard_holds_back_makes_no_room_for_others(story: Story) -> None:
+    story.write(limits={"sessions": 8, "deletes": 5})
+    old = story.cloud.launch(8, tags=WEB)
+    story.run()
+    story.cloud.untag(old, ["mirror"])
+    story.cloud.launch(8, tags=WEB)
+    report = story.run()
+    assert troubles(report) == {Trouble.GUARD, Trouble.LIMIT}
+    assert done(report) == (0, 0, 0)
+    assert report.plan.kept == 8
+    assert story.mirrored == old
+
+
+def test_what_was_made_just_now_is_no_orphan_of_a_describe_that_lags(story: Story) -> None:
+    web = story.cloud.launch(4, tags=WEB)
+    story.run()
+    hidden = story.cloud._machines.pop(web[0])
+    assert done(story.run()) == (0, 0, 0)
+    story.time.pass_by(GRACE.total_seconds())
+    assert done(story.run()) == (0, 0, 1)
+    story.cloud._machines[web[0]] = hidden
+
+
+def test_a_look_at_a_stopped_instance_takes_nothing_from_the_one_that_has_its_interface_now(story: Story) -> None:
+    old, new = story.cloud.launch(2, tags=WEB)
+    story.about(old)
+    moved = story.cloud.machines[old].interfaces[0]
+    bare = replace(story.cloud.machines[old], interfaces=(), state="stopped")
+    having = replace(moved, instance=new, device_index=0)
+    story.cloud._machines[old] = bare
+    story.cloud.put(replace(story.cloud.machines[new], interfaces=(having,)))
+    assert done(story.about(old)) == (0, 0, 0)
+    assert done(story.run()) == (0, 1, 0)
+    assert story.mirrored == [new]
 
 
 # The switch, and plans
@@ -427,9 +498,19 @@ def test_an_announced_instance_that_is_not_ready_is_looked_at_later(story: Story
     assert done(report) == (0, 0, 0)
 
 
-def test_an_announced_instance_that_has_stopped_again_is_done_with(story: Story) -> None:
+@pytest.mark.parametrize("state", ["stopping", "stopped"])
+def test_an_announced_instance_that_is_still_shown_as_stopped_is_looked_at_later(story: Story, state: str) -> None:
     [web] = story.cloud.launch(tags=WEB)
-    story.cloud.stop([web])
+    story.cloud.set_state([web], state)
+    assert story.about(web, fresh=True).unfinished == {web}
+    story.cloud.start([web])
+    assert done(story.about(web, fresh=True)) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("state", ["shutting-down", "terminated"])
+def test_an_announced_instance_that_has_ended_is_done_with(story: Story, state: str) -> None:
+    [web] = story.cloud.launch(tags=WEB)
+    story.cloud.set_state([web], state)
     assert not story.about(web, fresh=True).unfinished
 
 
@@ -628,6 +709,37 @@ def test_a_number_taken_meanwhile_is_replaced_by_the_next(story: Story) -> None:
     assert story.ours[0].number == 2
 
 
+def first_made(container: str) -> int:
+    """Which of 40 instances a container's sweep mirrors first."""
+    story = Story(environment=Environment(owner=OWNER, container=container))
+    web = story.cloud.launch(40, tags=WEB)
+    report = story.run()
+    assert sorted(change.instance for change in report.created) == web
+    return web.index(report.created[0].instance)
+
+
+def test_two_containers_begin_with_different_creations() -> None:
+    assert first_made("") == 0
+    assert len({first_made(container) for container in ("", "a", "b")}) == 3
+    assert first_made("a") == first_made("a")
+
+
+def test_a_session_made_again_within_a_second_is_a_new_one(story: Story) -> None:
+    [web] = story.cloud.launch(tags=WEB)
+    now = story.time.now
+
+    def look_at_once() -> list[str]:
+        story.time.now = now
+        story.reconciler.run(Scope(instances=frozenset({web})), lambda: 1000.0)
+        return story.mirrored
+
+    assert look_at_once() == [web]
+    story.cloud.untag([web], ["mirror"])
+    assert look_at_once() == []
+    story.cloud.tag([web], WEB)
+    assert look_at_once() == [web]
+
+
 def test_time_that_runs_out_leaves_the_rest_for_later(story: Story) -> None:
     web = story.cloud.launch(30, tags=WEB)
     report = story.run(seconds=MARGIN + 5)
@@ -741,14 +853,36 @@ def test_references_that_do_not_exist_are_not_tried(story: Story) -> None:
     assert troubles(report) == {Trouble.TARGET_MISSING}
 
 
-def test_tag_keys_beyond_the_boundary_are_reported() -> None:
-    story = Story(environment=Environment(owner=OWNER, autotag_keys=frozenset({"mirror"})))
+@pytest.mark.parametrize(
+    ("allowed", "named"),
+    [(None, []), ({"mirror", "cost-centre"}, []), ({"mirror"}, ["cost-centre"]), ((), ["mirror", "cost-centre"])],
+)
+def test_tag_keys_beyond_the_boundary_are_reported(allowed: Collection[str] | None, named: list[str]) -> None:
+    keys = None if allowed is None else frozenset(allowed)
+    story = Story(environment=Environment(owner=OWNER, autotag_keys=keys))
     rule = {"name": "production", "match": {"groups": ["web"]}, "tags": {"mirror": "yes", "cost-centre": "7"}}
     story.write(autotag=[rule])
     report = story.run(Scope(everything=True, plan_only=True))
-    [finding] = report.findings
-    assert finding.trouble is Trouble.FORBIDDEN
-    assert "cost-centre" in finding.text
+    assert [finding.trouble for finding in report.findings] == [Trouble.FORBIDDEN] * len(named)
+    assert all(key in finding.text for key, finding in zip(named, report.findings, strict=True))
+
+
+def test_the_references_of_a_source_that_selects_nothing_are_reported(story: Story) -> None:
+    story.write(target="tmt-0123456789abcdef0", filter="tmf-0123456789abcdef0")
+    report = story.run(Scope(everything=True, policy_changed=True))
+    assert troubles(report) == {Trouble.TARGET_MISSING, Trouble.FILTER_MISSING}
+    story.cloud.launch()
+    assert not story.about(*story.cloud.machines).findings  # an event is not about them
+
+
+def test_a_dry_run_without_an_answer_is_a_failure_of_the_report(story: Story) -> None:
+    story.cloud.launch(tags=WEB)
+    story.cloud.model.faults.fail(
+        "CreateTrafficMirrorSession", "RequestLimitExceeded", times=99, when=lambda call: bool(call.get("DryRun"))
+    )
+    report = story.run(Scope(everything=True, policy_changed=True))
+    assert [failure.code for failure in report.failed] == ["RequestLimitExceeded"]
+    assert done(report) == (1, 0, 0)
 
 
 # Calls: the budget of a warm look, and what is never taken from memory

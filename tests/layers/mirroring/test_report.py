@@ -15,6 +15,9 @@ SESSION = Session("tms-1", "eni-1", "tmt-1", "tmf-1", 1, 77, 8500, "i-1", {SOURC
 MOVED = Session("tms-1", "eni-1", "tmt-2", "tmf-1", 1, 77, 8500, "i-1", {SOURCE_TAG: "web"})
 
 
+UNREAD = Failure(Action.READ, "", "", "UnauthorizedOperation", "stop", "DescribeInstances: no")
+
+
 def test_a_creation_is_announced_with_what_and_why() -> None:
     assert announcement(Change(Action.CREATE, SESSION, "tagged"), "stack") == {
         "version": 1,
@@ -166,6 +169,21 @@ def test_lists_of_a_summary_have_an_end() -> None:
     for entries in (summary["failed"], summary["findings"], summary["unfinished"], summary["planned"]["changes"]):
         assert len(entries) == LISTED
     assert len(json.dumps(summary)) < 256_000
+
+
+@pytest.mark.parametrize(
+    ("report", "invalid"),
+    [
+        (Report(Scope(), policy="/stack/policy:3"), False),
+        (Report(Scope(), policy="/stack/policy:3", refused=("/stack/policy:4: no",)), True),
+        (Report(Scope(), stopped="Nothing was changed: there is no policy"), True),
+        (Report(Scope(), policy="/stack/policy:3", stopped="no permission"), False),
+        (Report(Scope(), everything=True, out_of_time=True), False),
+        (Report(Scope(), failed=(UNREAD,), everything=True, stopped="no permission"), False),
+    ],
+)
+def test_a_policy_is_invalid_where_one_was_refused_or_none_is_in_force(report: Report, invalid: bool) -> None:
+    assert report.policy_invalid is invalid
 
 
 def test_changes_are_listed_in_the_order_in_which_they_are_made() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirroring.model import Scope
-from mirroring.scope import FRESH, scope_of, understand, union
+from mirroring.scope import FRESH, understand, union
 
 EVENTS = Path(__file__).parents[3] / "events"
 NOW = datetime(2026, 11, 23, 8, 5, tzinfo=UTC)
 ID = "i-1234567890abcdef0"
 ONE = frozenset({ID})
+
+
+def scope_of(event: object, now: datetime | None = None) -> Scope | None:
+    return understand(event, now).scope
 
 
 def event(name: str) -> dict[str, Any]:
@@ -164,7 +169,7 @@ def test_the_event_as_documented_without_a_version_is_understood() -> None:
     [
         ({"mode": "plan"}, Scope(everything=True, plan_only=True)),
         ({"mode": "plan", "instances": ["i-1"]}, Scope(instances=frozenset({"i-1"}), plan_only=True)),
-        ({"mode": "sweep"}, Scope(everything=True, attempt=1)),
+        ({"mode": "sweep"}, Scope(everything=True)),
         ({"mode": "sweep", "attempt": 0}, Scope(everything=True, attempt=1)),
         ({"mode": "sweep", "attempt": 7}, Scope(everything=True, attempt=7)),
         ({"mode": "reconcile", "instances": ["i-1", "i-2", 3]}, Scope(instances=frozenset({"i-1", "i-2"}))),
@@ -263,13 +268,23 @@ def test_the_union_does_not_depend_on_order_or_repetition(parts: list[Scope], ra
 
 
 @given(st.lists(scopes, min_size=1, max_size=4))
-def test_the_union_covers_every_part(parts: list[Scope]) -> None:
+def test_the_union_covers_every_part_and_plans_only_where_no_part_wants_more(parts: list[Scope]) -> None:
     whole = union(parts)
+    assert whole.plan_only == all(part.plan_only for part in parts)
     for part in parts:
+        if part.plan_only and not whole.plan_only:
+            continue
         assert whole.everything or not part.everything
+        assert whole.policy_changed or not part.policy_changed
         assert part.instances <= whole.instances
         assert part.fresh <= whole.fresh
-        assert whole.plan_only <= part.plan_only
+        assert part.attempt <= whole.attempt
+
+
+@given(st.lists(scopes.filter(lambda scope: not scope.plan_only), min_size=1, max_size=4), st.lists(scopes, max_size=4))
+def test_a_plan_changes_nothing_of_what_others_ask_for(real: list[Scope], others: list[Scope]) -> None:
+    plans = [replace(scope, plan_only=True) for scope in others]
+    assert union(real + plans) == union(real)
 
 
 def test_the_union_of_nothing_is_nothing() -> None:

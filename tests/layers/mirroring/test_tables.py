@@ -16,7 +16,6 @@ from mirroring.model import (
     Delete,
     Finding,
     Health,
-    Instance,
     Modify,
     Plan,
     Session,
@@ -60,7 +59,7 @@ def test_a_plan_tells_what_and_why() -> None:
     assert f"{TMS} of source web" in text
     for why in (CREATE.reason, MODIFY.reason, DELETE.reason):
         assert why in text
-    assert "1 to create, 1 to change, 1 to delete: 5 sessions wanted, 6 there, 3 right as they are." in text
+    assert "1 to create, 1 to change, 1 to delete: 5 sessions wanted, 6 there, 3 stay as they are." in text
 
 
 def test_a_session_without_a_source_or_a_vni() -> None:
@@ -72,7 +71,12 @@ def test_a_session_without_a_source_or_a_vni() -> None:
 
 def test_an_empty_plan_is_one_line() -> None:
     text = printed(tables.print_plan, Plan(desired=1, actual=1, kept=1), {})
-    assert text == "Nothing to do: 1 session wanted, 1 there, 1 right as they are.\n"
+    assert text == "Nothing to do: 1 session wanted, 1 there, 1 stay as they are.\n"
+
+
+def test_a_session_that_waits_for_its_end_is_nothing_to_do() -> None:
+    """An orphan that is minutes old is left alone, without a finding."""
+    assert tables.summary(Plan(desired=0, actual=1, kept=1)).startswith("Nothing to do: 0 sessions wanted, 1 there")
 
 
 def test_an_empty_plan_that_does_not_give_what_is_wanted() -> None:
@@ -94,11 +98,6 @@ def test_rows_are_ordered_by_name_as_people_count() -> None:
     plan = Plan(delete=tuple(Delete(session, "", True) for session in sessions))
     lines = printed(tables.print_plan, plan, names).splitlines()
     assert [line.split()[0] for line in lines if line.strip().startswith("i-")] == ["i-1", "i-2", "i-10", "i-0"]
-
-
-def test_instances_that_a_plan_is_about() -> None:
-    assert tables.instances(PLAN) == {WEB}
-    assert tables.instances(Plan(delete=(Delete(replace(SESSION, description=""), "", False),))) == set()
 
 
 @settings(max_examples=25, deadline=None)
@@ -171,14 +170,6 @@ def test_answers_with_remedies_and_their_count() -> None:
     text = printed(tables.print_answers, answers)
     assert "remedy: set it" in text
     assert text.endswith("1 ok, 1 warning, 1 failed.\n")
-
-
-def test_names_of_instances() -> None:
-    named, nameless = (
-        Instance(WEB, "running", "m5.large", tags={"Name": "web-1"}),
-        Instance("i-2", "running", "m5.large"),
-    )
-    assert tables.labels([named, nameless]) == {WEB: "web-1"}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from textwrap import dedent
 from time import process_time
 from typing import Any
@@ -26,6 +26,7 @@ from mirroring.model import (
     World,
 )
 from mirroring.policy import Policy, load
+from mirroring.tagging import FindingEvent, plan_tags
 from mirroring.wanted import Barred, Step, bar, verdict, wanted
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)  # a Monday
@@ -311,6 +312,22 @@ def test_another_device_index_is_named() -> None:
     assert unwanted == Unwanted(instance().id, "eni-1-1", "source web mirrors device index 0 or 4, not 1")
 
 
+@pytest.mark.parametrize(
+    ("interfaces", "card", "reason"),
+    [
+        ("primary", 0, ""),
+        ("primary", 1, "source web mirrors the primary interface, not one of network card 1"),
+        ("[0]", 1, ""),
+        ("all", 1, ""),
+    ],
+)
+def test_the_primary_interface_is_on_the_first_network_card(interfaces: str, card: int, reason: str) -> None:
+    """Device indexes begin anew on each card."""
+    decided = decide(policy(WEB + f"  interfaces: {interfaces}\n"), instance(card=card))
+    assert [unwanted.reason for unwanted in decided.unwanted] == ([reason] if reason else [])
+    assert len(decided.wishes) == (not reason)
+
+
 @pytest.mark.parametrize("kind", ["efa", "trunk", "branch", "gateway_load_balancer_endpoint"])
 def test_other_kinds_of_interfaces_are_never_mirrored(kind: str) -> None:
     unwanted = why(policy(WEB), instance(kind=kind))
@@ -342,7 +359,7 @@ SUSPECTS = """
 
 
 def suspect(until: str, **tags: str) -> Instance:
-    return instance(tags={"suspect": "yes", UNTIL_TAG: until, AUTOTAGGED_TAG: "/ suspect", **tags})
+    return instance(tags={"suspect": "yes", UNTIL_TAG: until, AUTOTAGGED_TAG: f"{UNTIL_TAG} suspect", **tags})
 
 
 def test_a_suspect_is_mirrored_until_then() -> None:
@@ -353,8 +370,26 @@ def test_and_then_no_more_evidently() -> None:
     unwanted = why(policy(SUSPECTS), suspect("2026-11-23T08:00:00Z"))
     assert unwanted.evident
     assert unwanted.reason == (
-        "its tag mirror:until is past (2026-11-23T08:00:00Z), and no source matches the instance without it"
+        "its tag mirror:until is past (2026-11-23T08:00:00Z),"
+        " and no source matches the instance without what went with it"
     )
+
+
+def test_nor_when_a_hand_took_the_moment_off() -> None:
+    one = suspect("")
+    unwanted = why(policy(SUSPECTS), replace(one, tags={key: one.tags[key] for key in ("suspect", AUTOTAGGED_TAG)}))
+    assert unwanted.evident
+    assert unwanted.reason.startswith("its tag mirror:until is gone, and no source matches")
+
+
+@pytest.mark.parametrize(("minutes", "mirrored"), [(0, True), (59, True), (60, False), (120, False)])
+def test_a_finding_mirrors_an_instance_for_its_time_and_no_longer(minutes: int, mirrored: bool) -> None:
+    """By the tags that the autotagger writes, and before any sweep took them off."""
+    asked = policy(SUSPECTS, "autotag: [{name: suspects, tags: {suspect: 'yes'}, finding: {keep: 1h}}]\n")
+    one, then = instance(), NOW - timedelta(minutes=minutes)
+    finding = FindingEvent(one.id, 8.0, "Backdoor:EC2/C&CActivity.B")
+    [put] = plan_tags(asked, [one], then, allowed={"suspect"}, findings=[finding]).put
+    assert bool(decide(asked, replace(one, tags={**one.tags, **put.tags})).wishes) is mirrored
 
 
 def test_another_source_may_still_want_it() -> None:

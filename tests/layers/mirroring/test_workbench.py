@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab.cloud.account import Account, strict_aws
-from mirroring.model import MirroringError
+from mirroring.model import MirroringError, Scope
 from mirroring.store import NoPolicy
 from mirroring.workbench import Allowing, FromFile, Options, Workbench, load_file, read_file
 
@@ -106,6 +106,22 @@ def test_the_worker_fleet_is_what_the_stack_made(account: Account) -> None:
     assert bench().environment.worker_groups == {"mirror-workers"}
     assert bench(worker_groups="a, b").environment.worker_groups == {"a", "b"}
     assert bench(stack="payments").environment.worker_groups == frozenset()
+
+
+def test_the_tag_keys_that_the_stack_allows_are_known_where_they_are_named(account: Account) -> None:
+    assert bench(worker_groups="none").environment.autotag_keys is None
+    assert bench(worker_groups="none", autotag_keys="env, team").environment.autotag_keys == frozenset({"env", "team"})
+
+
+def test_what_reconcilers_look_at_is_known_by_name(account: Account) -> None:
+    account.vpc()
+    [named] = account.launch(tags={"Name": "web-1"})
+    [nameless] = account.launch()
+    with_names = bench(worker_groups="none")
+    assert with_names.names == {}
+    world = with_names.reconciler().look(Scope(everything=True)).world
+    assert len(world.instances) == 2
+    assert with_names.names == {named: "web-1", nameless: ""}
 
 
 def test_without_knowing_the_worker_fleet_nothing_is_planned(account: Account) -> None:

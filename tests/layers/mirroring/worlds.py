@@ -30,7 +30,7 @@ from mirroring.model import (
     Wish,
     World,
 )
-from mirroring.plan import config_hash
+from mirroring.repair import config_hash
 
 OWNER = "traffic-replay"
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
