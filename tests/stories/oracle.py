@@ -191,9 +191,17 @@ def is_full(target: str, sessions: Collection[Session], scene: Scene) -> bool:
 
 
 def complaints(
-    before: Collection[Session], after: Collection[Session], scene: Scene, only: Collection[str] | None = None
+    before: Collection[Session],
+    after: Collection[Session],
+    scene: Scene,
+    only: Collection[str] | None = None,
+    *,
+    refused: bool = False,
 ) -> list[str]:
-    """What is wrong after a full sweep; with `only`, with the interfaces of some instances that run."""
+    """What is wrong after a full sweep; with `only`, with the interfaces of some instances that run.
+
+    `refused`: AWS may have refused the target that comes first.
+    """
     found = [f"foreign {one.id} was {one}" for one in before if not is_ours(one, scene) and one not in after]
     holders = {one.id: (holder, one) for holder in scene.instances.values() for one in holder.interfaces}
     interfaces = holders.keys() | {session.interface for session in after}
@@ -214,7 +222,20 @@ def complaints(
         else:
             foreign = [session for session in beside if not is_ours(session, scene)]
             found += _of_interface(was, now, foreign, holders[interface][0], source, after, scene)
+            if not refused and not was and now:
+                found += _passed_over(now[0], source, after, scene)
     return found
+
+
+def _passed_over(
+    session: Session, source: Mapping[str, Any], all_of_them: Collection[Session], scene: Scene
+) -> Iterator[str]:
+    """Targets that a new session should have had instead of its own."""
+    for target in source["target"]:
+        if target == session.target:
+            return
+        if target in usable(source, scene) and not is_full(target, all_of_them, scene):
+            yield f"{session.id}: new on {session.target}, though {target} comes first"
 
 
 def _of_interface(
@@ -243,15 +264,10 @@ def _of_interface(
     if session.number != number_of(source, foreign):
         yield f"{where}: number {session.number}, beside {[other.number for other in foreign]}"
     if not was:
-        earlier = (
-            source["target"][: source["target"].index(session.target)] if session.target in source["target"] else []
-        )
         if instance.state != "running":
             yield f"{where}: made for an instance that is {instance.state}"
         if session.target not in usable(source, scene):
             yield f"{where}: new on {session.target}, which takes nothing new"
-        if set(earlier) & set(roomy):
-            yield f"{where}: new on {session.target}, though {earlier} come first"
         return
     before = next((one for one in was if one.id == session.id), None)
     if before is None:

@@ -142,7 +142,7 @@ class Applier:
                 if changes and not attempt.modified:
                     if not self._leave.may_write():
                         return None
-                    self._cloud.modify(before, after)
+                    self._cloud.modify(_as_known(before, after), after)
                     attempt.modified = True
                 if before.tags != after.tags:
                     if not self._leave.may_write():
@@ -276,6 +276,13 @@ def client_token(session: Session, owner: str, run: str) -> str:
     A session that was made, deleted and is made again within a second must not get the answer of the first.
     """
     return sha256(json.dumps([owner, run, asdict(session)], sort_keys=True).encode()).hexdigest()
+
+
+def _as_known(before: Session, after: Session) -> Session:
+    """The packet length that is shown may be the old target's own default: a new target is told which one to have."""
+    if before.target == after.target or after.packet_length is None:
+        return before
+    return replace(before, packet_length=None)
 
 
 def _session(change: Create | Modify | Delete) -> Session:

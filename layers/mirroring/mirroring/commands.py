@@ -46,7 +46,6 @@ def apply(options: Namespace, outside: Outside) -> int:
             desk.say(f"nothing was changed: {report.why_paused}")
         if options.json:
             desk.json(plain.of_run(report))
-        _tell_of_guard(desk, report)
         return FAULTY if _incomplete(report) else DONE
     if not options.yes and outside.ask is not None and outside.ask("Apply? [y/N] ").strip().lower() not in ("y", "yes"):
         desk.say("nothing was changed")
@@ -54,19 +53,12 @@ def apply(options: Namespace, outside: Outside) -> int:
     with _Tally(desk, tables.changes(report.plan)) as tally:
         done = reconciler.run(Scope(everything=True), _no_end, on_change=tally.add)
     _print_run(desk, done, told=report.findings)
-    _tell_of_guard(desk, done)
     return FAULTY if _incomplete(done) else DONE
 
 
 def _incomplete(report: Report) -> bool:
     held = tables.held_back(report.findings)
     return bool(held or report.failed or report.stopped or report.paused or report.unfinished or report.everything)
-
-
-def _tell_of_guard(desk: Desk, report: Report) -> None:
-    """No number opens the guard that closes where EC2 lists no instance at all."""
-    if tables.held_back(report.findings) and desk.bench.names:
-        desk.say("if these deletes are right, `mirrorctl apply --max-deletes N` makes them if they are N or fewer")
 
 
 def _no_end() -> float:

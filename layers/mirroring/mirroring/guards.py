@@ -15,6 +15,8 @@ from mirroring.policy import Limits
 
 FREE_DELETES = 5  # so few are never too large a fraction: half of four sessions is two
 
+_REMEDY = "Look at it with `mirrorctl plan`: if it is right, `mirrorctl apply --max-deletes {}` does it once"
+
 
 def guard(plan: Plan, world: World, limits: Limits, *, owner: str) -> Plan:
     """The plan, or the plan without its deletes and with a finding that says why."""
@@ -47,13 +49,12 @@ def _objection(plan: Plan, world: World, limits: Limits, owner: str) -> str:
             " If that is true, delete the sessions by hand, or with the stack"
         )
     if deletes > limits.deletes:
-        return f"limits.deletes allows {limits.deletes} a run. Check the policy with `mirrorctl plan`, or raise it"
+        return f"limits.deletes allows {limits.deletes} a run. {_REMEDY.format(deletes)}"
     selected = sum(1 for delete in plan.delete if not delete.evident)
     ours = sum(1 for session in world.sessions if owned(session, owner))
     if world.everything and selected > max(FREE_DELETES, limits.delete_fraction * ours):
         return (
             f"{selected} of {ours} sessions would go because the selection changed or their instance was not listed,"
-            f" and limits.delete_fraction allows {limits.delete_fraction:.0%}."
-            " Check the policy with `mirrorctl plan`, or raise it"
+            f" and limits.delete_fraction allows {limits.delete_fraction:.0%}. {_REMEDY.format(deletes)}"
         )
     return ""

@@ -172,6 +172,19 @@ def test_a_changed_policy_changes_sessions_in_place(story: Story) -> None:
     assert done(story.run()) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("length", [None, 200, 8500])
+def test_a_packet_length_goes_along_to_another_kind_of_target(story: Story, length: int | None) -> None:
+    """The 8500 that a load balancer shows may be its own default, and does not stay with the session."""
+    story.cloud.launch(tags=WEB)
+    story.run()
+    other = story.cloud.eni_target()
+    for target, shown in ((other, length), (story.target, length or 8500), (other, length)):
+        story.write(target=target, packet_length=length)
+        assert done(story.run()) == (0, 1, 0)
+        assert [(session.target, session.packet_length) for session in story.ours] == [(target, shown)]
+        assert done(story.run()) == (0, 0, 0)
+
+
 def test_progress_is_told(story: Story) -> None:
     story.cloud.launch(2, tags=WEB)
     told: list[Change] = []
