@@ -57,7 +57,7 @@ format: $(READY) ## rewrites the code as ruff wants it
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(READY) system ## the four measurements, with their ratios
+bench: $(READY) system ## the five measurements, with their ratios
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 lock: $(READY) ## requirements.lock, and the layer's requirements.txt, anew from the pyproject files

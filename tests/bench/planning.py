@@ -15,6 +15,7 @@ from statistics import median
 
 from rich.console import Console
 
+from mirroring.collector import put_aside
 from mirroring.ec2 import Ec2
 from mirroring.model import Direction, Filter, Plan, Rule, Target, TargetKind, World
 from mirroring.plan import make_plan
@@ -33,6 +34,7 @@ _NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 _HTTP = Rule(Direction.INGRESS, 100, True, "0.0.0.0/0", "0.0.0.0/0", protocol=6, destination_ports=(80, 80))
 
 
+@put_aside()
 def look(account: Account) -> tuple[Plan, int]:
     """The plan about a whole account, and the calls that it took to see it."""
     policy = load(POLICY)
@@ -54,20 +56,16 @@ def measure(console: Console, rounds: int) -> list[Finding]:
     console.print(f"  {INTERFACES:,} interfaces and sessions, {rounds} rounds")
     parsing, planning = zip(*(_round() for _ in range(rounds)), strict=True)
     console.print(f"  {MORE:,} interfaces and sessions")
-    as_it_is = _growth(f"   {MORE:,} interfaces, beside {INTERFACES:,}", rounds)
-    gc.disable()  # the collector walks a heap that grows from look to look: shown apart
-    try:
-        without = _growth("   the same without Python's cycle collector", rounds)
-    finally:
-        gc.enable()
-    return [_ratio(parsing, planning), _memory(), _calls(), as_it_is, without]
+    growth = _growth(f"   {MORE:,} interfaces, beside {INTERFACES:,}", rounds)
+    return [_ratio(parsing, planning), _memory(), _calls(), growth]
 
 
 def _round() -> tuple[float, float]:
     """CPU seconds of the parser, and of what comes after it."""
     account = Account(INTERFACES, "xml")
     began = _settled()
-    account.drain()
+    with put_aside():  # as in a look
+        account.drain()
     parsing = time.process_time() - began - account.making
     return parsing, _seconds(INTERFACES, "xml") - parsing
 

@@ -24,7 +24,7 @@ from mirroring.memory import ANSWERS, UNSUPPORTED
 from mirroring.model import OWNER_TAG, Health, Scope, Trouble
 from mirroring.pace import MARGIN
 from mirroring.report import Action, Report, count
-from mirroring.scope import scope_of, union
+from mirroring.scope import understand, union
 from tests.layers.mirroring import fake_cloud
 from tests.stories.histories import EVERYTHING, FLEET, OWNER, PLENTY, Account, Container, documents
 from tests.stories.oracle import GRACE, complaints, is_wanted, is_young, may_go
@@ -313,7 +313,7 @@ class Histories(RuleBasedStateMachine):
         if not again:
             self.account.news = [event for event in self.account.news if event not in events]
         now = self.account.time()
-        scopes = [scope for event in events if (scope := scope_of(event, now))]
+        scopes = [scope for event in events if (scope := understand(event, now).scope)]
         lone_run(self.account, self.containers[which], union(scopes), seconds)
 
     @rule(first=much, which=whose, seconds=budgets, changed=st.booleans())
@@ -466,7 +466,9 @@ def test_every_refusal_is_overcome_or_told(
         account.cloud.model.deny(denied)
     container = Container(account)
     for one in account.instances() if narrow else ():
+        account.time.pass_by(1)
         lone_run(account, container, Scope(instances=frozenset({one.id})))
+    account.time.pass_by(1)
     lone_run(account, container, EVERYTHING)
     assert too_quick(container, rate=2) == []
     settle(account, container)
@@ -487,6 +489,7 @@ def test_what_is_remembered_deletes_and_alters_nothing(
     begin(account, document)
     stale = Container(account)
     stale.run(EVERYTHING)
+    account.time.pass_by(1)
     account.write({**later, "limits": {"deletes": 100, "delete_fraction": 1}})
     for target, health in healths:
         account.health(target, health)

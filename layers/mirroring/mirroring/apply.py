@@ -307,7 +307,8 @@ def _with_target(change: Create | Modify, target: str, others: Collection[str]) 
     left_to_aws = planned.tags.get(CONFIG_TAG) == config_hash(replace(planned, vni=None))
     asked = replace(session, vni=None) if left_to_aws else session
     session = replace(session, tags={**session.tags, CONFIG_TAG: config_hash(asked)})
+    reason = f"{change.reason}; to {target}, as {planned.target} does not take it"
     if isinstance(change, Create):
-        return replace(change, session=session, others=tuple(others))
+        return replace(change, session=session, others=tuple(others), reason=reason)
     changes = change.changes if "target" in change.changes else ("target", *change.changes)
-    return replace(change, after=session, changes=changes, others=tuple(others))
+    return replace(change, after=session, changes=changes, others=tuple(others), reason=reason)

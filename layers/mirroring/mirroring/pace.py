@@ -14,6 +14,7 @@ from mirroring.model import Refused
 MARGIN = 30.0
 #: A last look at the stack's state that is older than this does not count.
 STATE_LOOK = timedelta(seconds=1)
+LOOKS = 3  # most in a row, where the answer comes too late to count
 BURST = 5  # seconds' worth of writes that may go out at once
 
 
@@ -75,13 +76,25 @@ class Leave:
         """Waits, looks at the stack's state if need be, and takes the write from the budget."""
         if self.ended or not self.wait(until):
             return False
-        if self._pace.clock() - self._looked >= STATE_LOOK:
+        if not self._fresh() and not self._look_anew():
+            return False
+        self._pace.spend()
+        return True
+
+    def _fresh(self) -> bool:
+        return self._pace.clock() - self._looked < STATE_LOOK
+
+    def _look_anew(self) -> bool:
+        """Whether the stack runs. The age of an answer counts from the question."""
+        for _ in range(LOOKS):
+            self._looked = self._pace.clock()
             try:
                 self.paused = self._look()
             except Refused as refused:
                 self.stopped = f"The stack's state could not be read: {refused}."
-            self._looked = self._pace.clock()
-        if self.paused or self.stopped:
-            return False
-        self._pace.spend()
-        return True
+            if self.paused or self.stopped:
+                return False
+            if self._fresh():
+                return True
+        self.stopped = f"The stack's state was answered too slowly, {LOOKS} times: see how SSM does."
+        return False

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from mirroring.answers import Answer, answer
 from mirroring.apply import Applied, Applier, Writes
+from mirroring.collector import put_aside
 from mirroring.environment import Environment
 from mirroring.guards import cap, guard
 from mirroring.memory import Answers, Refusals, Tally, Topic
@@ -144,7 +145,8 @@ class Reconciler:
         self._answers.begin()
         if scope.everything or scope.policy_changed or scope.plan_only:
             self._answers.forget(Topic)
-        return self._decide(self._read(scope))
+        with put_aside():
+            return self._decide(self._read(scope))
 
     def _read(self, scope: Scope) -> _Sight:
         if scope.everything:
@@ -253,7 +255,7 @@ class Reconciler:
         applier = Applier(
             self._cloud,
             owner=self._environment.owner,
-            run=str(self._runs),
+            run=f"{self._environment.container} {self._runs}",
             pace=self._pace,
             leave=Leave(self._pace, remaining, self._store.paused, self._state_seen),
             refusals=self._refusals,

@@ -70,7 +70,10 @@ def repaired(
 ) -> Session:
     """A session as it is to be, without a change that would change nothing."""
     asked = asked_for(wish, target, number)
-    alike = same_length(wish.packet_length, session.packet_length, world.targets.get(target))
+    # What a session has may be its old target's default: at a new target only what is asked for counts.
+    alike = target == session.target and same_length(
+        wish.packet_length, session.packet_length, world.targets.get(target)
+    )
     return replace(
         asked,
         id=session.id,

@@ -32,11 +32,6 @@ class Understood:
     why: str = ""
 
 
-def scope_of(event: object, now: datetime | None = None) -> Scope | None:
-    """Where the event says to look, if anywhere."""
-    return understand(event, now).scope
-
-
 def understand(event: object, now: datetime | None = None) -> Understood:
     """Takes an EventBridge event or a message of our own; raises nothing whatever it is.
 

@@ -19,12 +19,16 @@ class Stage:
         self.pace = Pace(self.time, self.time.sleep)
         self.pace.at(RATE)
         self.looks = 0
+        self.slow_looks = 0  # how many of the next ones take ten seconds
         self.paused = False
         end = self.time.seconds() + seconds
         self.leave = Leave(self.pace, lambda: end - self.time.seconds(), self._look, self.time())
 
     def _look(self) -> bool:
         self.looks += 1
+        if self.slow_looks:
+            self.slow_looks -= 1
+            self.time.pass_by(10)
         return self.paused
 
     def empty(self) -> None:
@@ -144,3 +148,14 @@ def test_a_write_that_was_not_allowed_costs_nothing() -> None:
         assert stage.pace.wait(lambda: 100.0)
         stage.pace.spend()
     assert stage.time.slept == 0
+
+
+@pytest.mark.parametrize(("slow", "written", "looks"), [(0, True, 1), (2, True, 3), (3, False, 3)])
+def test_an_answer_that_took_longer_than_it_counts_is_asked_for_again(slow: int, written: bool, looks: int) -> None:
+    """Meanwhile somebody may have paused the stack, and counts on it."""
+    stage = Stage()
+    stage.time.pass_by(2)
+    stage.slow_looks = slow
+    assert stage.leave.may_write() is written
+    assert stage.looks == looks
+    assert ("too slowly" in stage.leave.stopped) is not written

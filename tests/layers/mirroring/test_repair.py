@@ -40,6 +40,12 @@ def test_everything_that_is_asked_for_is_put_right() -> None:
     assert after.tags[CONFIG_TAG] == config_hash(after)
 
 
+def test_the_old_targets_default_length_is_not_taken_along() -> None:
+    """The next target tried may be of another kind, and would be told 8500 bytes that nobody asked for."""
+    after = repaired(made(packet_length=8500), a_wish("eni-1-0"), "tmt-b", 1, WORLD, OWNER, NOW)
+    assert after.packet_length is None
+
+
 def test_only_the_tags_that_are_ours_are_put_right() -> None:
     present = {CREATED_TAG: "2026-11-01T00:00:00Z", DESCRIPTION_TAG: "old", "team": "shop", SOURCE_TAG: "old"}
     asked = asked_for(a_wish("eni-1-0"), "tmt-a", 1)
