@@ -30,7 +30,7 @@ from mirroring.model import MirroringError, Refused, Session, owned, stamp
 #: Deletes a second. EC2's bucket for mirroring writes holds 50 and gains 5 a second, for the whole account and Region.
 RATE = 4.0
 LOOKS = 3  # in a row that must find nothing of ours
-PAUSE = 20.0  # seconds between them: in sum longer than a create in flight may take (33 s, then it has timed out)
+PAUSE = 20.0  # seconds between them: in sum longer than a create in flight may take (13 s, then it has timed out)
 FRUITLESS = 6  # looks in a row that see sessions of which none could be deleted, then it gives up
 MARGIN = 60.0  # seconds of an invocation kept for a slow list, and for the answer or the next invocation
 # CloudFormation waits an hour; Lambda ends a function that invokes itself more than 16 times.
