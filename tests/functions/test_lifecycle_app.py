@@ -1,10 +1,8 @@
 """The custom resource as CloudFormation and Lambda call it, on moto made strict."""
 
 import json
-import threading
 from collections.abc import Iterator
 from functools import cache
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from mirroring import runtime
 from mirroring.lifecycle import Lifecycle
 from mirroring.model import OWNER_TAG, Scope
 from tests.layers.mirroring.fake_cloud import FakeTime
+from tests.layers.mirroring.formation import CloudFormation, listening
 
 EVENTS = Path(__file__).parents[2] / "events"
 
@@ -28,34 +27,11 @@ class Context:
         return 900_000
 
 
-class Formation(HTTPServer):
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Put)
-        self.answers: list[dict[str, Any]] = []
-
-
-class _Put(BaseHTTPRequestHandler):
-    server: Formation
-
-    def do_PUT(self) -> None:
-        self.server.answers.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the library's name
-        pass
-
-
 @pytest.fixture
-def formation(monkeypatch: pytest.MonkeyPatch) -> Iterator[Formation]:
+def formation(monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudFormation]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with Formation() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with listening() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -71,16 +47,16 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
         runtime.forget()
 
 
-def request(formation: Formation, name: str) -> dict[str, Any]:
+def request(formation: CloudFormation, name: str) -> dict[str, Any]:
     event: dict[str, Any] = json.loads((EVENTS / name).read_text())
-    return event | {"ResponseURL": f"http://127.0.0.1:{formation.server_port}/answer?X-Amz-Signature=secret"}
+    return event | {"ResponseURL": formation.url}
 
 
 def state(account: Account) -> str:
     return str(account.ssm.get_parameter(Name="/replay/state")["Parameter"]["Value"])
 
 
-def test_create_starts_the_stack_whatever_its_policy(account: Account, formation: Formation) -> None:
+def test_create_starts_the_stack_whatever_its_policy(account: Account, formation: CloudFormation) -> None:
     account.ssm.put_parameter(Name="/replay/policy", Value="{nonsense", Type="String")
     outcome = app.handler(request(formation, "custom-resource-create.json"), Context())
     assert (outcome["status"], formation.answers[0]["Status"], state(account)) == ("SUCCESS", "SUCCESS", "running")
@@ -88,7 +64,7 @@ def test_create_starts_the_stack_whatever_its_policy(account: Account, formation
     assert json.loads(message["Body"]) == {"mode": "sweep", "attempt": 0}
 
 
-def test_update_leaves_everything_as_it_is(account: Account, formation: Formation) -> None:
+def test_update_leaves_everything_as_it_is(account: Account, formation: CloudFormation) -> None:
     event = request(formation, "custom-resource-update.json")
     app.handler(event, Context())
     assert (formation.answers[0]["Status"], state(account)) == ("SUCCESS", "paused")
@@ -97,7 +73,7 @@ def test_update_leaves_everything_as_it_is(account: Account, formation: Formatio
 
 
 def test_delete_removes_what_a_sweep_made(
-    account: Account, formation: Formation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    account: Account, formation: CloudFormation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target, rules = account.nlb_target(), account.filter([80])
     web, _ = account.launch(2, tags={"mirror": "yes"})
@@ -126,7 +102,7 @@ def test_delete_removes_what_a_sweep_made(
 
 
 def test_what_failed_is_an_error_in_the_log(
-    account: Account, formation: Formation, capsys: pytest.CaptureFixture[str]
+    account: Account, formation: CloudFormation, capsys: pytest.CaptureFixture[str]
 ) -> None:
     event = request(formation, "custom-resource-create.json") | {"RequestType": "Rename"}
     assert app.handler(event, Context())["status"] == "FAILED"

@@ -1,6 +1,5 @@
 """Fixtures of the stories: a scene, and stacks in it as a deploy leaves them."""
 
-import threading
 from collections.abc import Callable, Iterator
 from itertools import count
 from types import SimpleNamespace
@@ -11,23 +10,20 @@ import moto.sqs.models
 import pytest
 
 from lab.cloud.account import Account, strict_aws
-from tests.stories.stage import Formation, Scene, Stack
+from tests.layers.mirroring.formation import CloudFormation, listening
+from tests.stories.stage import Scene, Stack
 
 _owners = count(1)  # powertools keeps a logger per name, and with it the output of the test that made it
 
 
 @pytest.fixture(scope="session")
-def _formation() -> Iterator[Formation]:
-    with Formation() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+def _formation() -> Iterator[CloudFormation]:
+    with listening() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
-def formation(_formation: Formation) -> Formation:
+def formation(_formation: CloudFormation) -> CloudFormation:
     _formation.answers.clear()
     return _formation
 
@@ -65,7 +61,7 @@ def account(scene: Scene) -> Account:
 
 
 @pytest.fixture
-def deploy(scene: Scene, formation: Formation) -> Callable[[], Stack]:
+def deploy(scene: Scene, formation: CloudFormation) -> Callable[[], Stack]:
     """Deploys a stack: parameters, queues and functions, with a default policy that mirrors all with the tag."""
 
     def deploy() -> Stack:

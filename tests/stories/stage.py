@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import count
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -27,6 +26,7 @@ from lab.cloud import events
 from lab.cloud.account import Account
 from mirroring import clients
 from mirroring.model import OWNER_TAG
+from tests.layers.mirroring.formation import CloudFormation
 
 ROOT = Path(__file__).parents[2]
 WEB = {"mirror": "yes"}
@@ -195,7 +195,7 @@ class Stack:
     target: str
     filter: str
     queues: dict[str, str]  # by function
-    formation: "Formation"
+    formation: CloudFormation
     tagging: bool = False  # whether the rules for autotag are enabled
     heard: str = ""  # queue behind somebody's rule for our own events
     again: list[dict[str, Any]] = field(default_factory=list)  # events with which a function invoked itself
@@ -370,28 +370,3 @@ def plain(tags: list[dict[str, str]]) -> dict[str, str]:
 def tags_of(account: Account, instance: str) -> dict[str, str]:
     [reservation] = account._ec2.describe_instances(InstanceIds=[instance])["Reservations"]
     return plain(reservation["Instances"][0].get("Tags", []))
-
-
-class Formation(HTTPServer):
-    """CloudFormation, waiting for answers."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Put)
-        self.answers: list[dict[str, Any]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/answer"
-
-
-class _Put(BaseHTTPRequestHandler):
-    server: Formation
-
-    def do_PUT(self) -> None:
-        self.server.answers.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the library's name
-        pass

@@ -9,7 +9,8 @@ from typing import Any
 from lab.cloud.account import Account
 from mirroring.clients import WRITE_ATTEMPTS
 from mirroring.lifecycle import PAUSE
-from tests.stories.stage import WEB, Formation, Scene, Stack, client_of
+from tests.layers.mirroring.formation import CloudFormation
+from tests.stories.stage import WEB, Scene, Stack, client_of
 
 CREATE = "CreateTrafficMirrorSession"
 
@@ -30,7 +31,7 @@ def foreign_session(account: Account, stack: Stack, instance: str) -> str:
 
 
 def test_a_stack_is_made_and_mirrors_what_is_there(
-    scene: Scene, account: Account, stack: Stack, formation: Formation
+    scene: Scene, account: Account, stack: Stack, formation: CloudFormation
 ) -> None:
     stack.set_state("paused")  # as the template has it
     web = account.launch(3, tags=WEB)
@@ -94,7 +95,7 @@ def test_a_bad_policy_rolls_nothing_back(scene: Scene, account: Account, stack: 
 
 
 def test_an_update_changes_nothing_and_its_name_stays(
-    scene: Scene, account: Account, stack: Stack, formation: Formation
+    scene: Scene, account: Account, stack: Stack, formation: CloudFormation
 ) -> None:
     account.launch(2, tags=WEB)
     scene.settle()
@@ -109,7 +110,7 @@ def test_an_update_changes_nothing_and_its_name_stays(
 
 
 def test_a_stack_is_deleted_and_foreign_sessions_stay(
-    scene: Scene, account: Account, stack: Stack, formation: Formation
+    scene: Scene, account: Account, stack: Stack, formation: CloudFormation
 ) -> None:
     web = account.launch(6, tags=WEB)
     theirs = foreign_session(account, stack, web[0])
@@ -124,7 +125,7 @@ def test_a_stack_is_deleted_and_foreign_sessions_stay(
     assert stack.metric("paused")[-1] == 1
 
 
-def test_a_stack_whose_creation_failed_is_deleted(account: Account, stack: Stack, formation: Formation) -> None:
+def test_a_stack_whose_creation_failed_is_deleted(account: Account, stack: Stack, formation: CloudFormation) -> None:
     for name in ("state", "policy-default"):
         account.ssm.delete_parameter(Name=f"/{stack.owner}/{name}")
     assert stack.lifecycle("Delete")["status"] == "SUCCESS"
@@ -182,7 +183,7 @@ def test_what_was_just_created_does_not_show_yet_when_the_stack_is_deleted(
 
 
 def test_one_invocation_is_too_short_to_delete_them_all(
-    scene: Scene, account: Account, stack: Stack, formation: Formation
+    scene: Scene, account: Account, stack: Stack, formation: CloudFormation
 ) -> None:
     account.launch(20, tags=WEB)
     scene.settle()
@@ -195,7 +196,7 @@ def test_one_invocation_is_too_short_to_delete_them_all(
 
 
 def test_invocations_that_are_too_short_end_in_a_failure_and_not_in_silence(
-    scene: Scene, account: Account, stack: Stack, formation: Formation
+    scene: Scene, account: Account, stack: Stack, formation: CloudFormation
 ) -> None:
     account.launch(3, tags=WEB)
     scene.settle()
@@ -213,7 +214,7 @@ def test_a_throttled_account_takes_longer(scene: Scene, account: Account, stack:
 
 
 def test_nothing_may_be_deleted_and_the_answer_does_not_lie(
-    scene: Scene, account: Account, stack: Stack, formation: Formation
+    scene: Scene, account: Account, stack: Stack, formation: CloudFormation
 ) -> None:
     account.launch(3, tags=WEB)
     scene.settle()
@@ -226,7 +227,7 @@ def test_nothing_may_be_deleted_and_the_answer_does_not_lie(
 
 
 def test_sessions_cannot_be_listed_and_the_answer_does_not_lie(
-    scene: Scene, account: Account, stack: Stack, formation: Formation
+    scene: Scene, account: Account, stack: Stack, formation: CloudFormation
 ) -> None:
     account.launch(tags=WEB)
     scene.settle()

@@ -3,7 +3,6 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -24,6 +23,7 @@ from mirroring.model import OWNER_TAG, MirroringError, Refused, Scope, Session
 from mirroring.reconcile import Reconciler
 from mirroring.report import Report
 from tests.layers.mirroring.fake_cloud import FakeCloud, FakePolicies, FakeTime
+from tests.layers.mirroring.formation import CloudFormation, listening
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 OWNER = "replay"
@@ -137,53 +137,11 @@ class InFlight:
         return self._cloud.create(session, token)
 
 
-class CloudFormation(HTTPServer):
-    """Takes the answers; the first ones it refuses, if told to."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Put)
-        self.answers: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.statuses: list[int] = []
-        self.puts = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/answer?signature=abc"
-
-    @property
-    def answer(self) -> dict[str, Any]:
-        (answer,) = self.answers
-        return answer
-
-
-class _Put(BaseHTTPRequestHandler):
-    server: CloudFormation
-
-    def do_PUT(self) -> None:
-        self.server.puts += 1
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        status = self.server.statuses.pop(0) if self.server.statuses else 200
-        if status == 200:
-            self.server.answers.append(json.loads(body))
-            self.server.headers.append(dict(self.headers.items()))
-        self.send_response(status)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the library's name
-        pass
-
-
 @pytest.fixture
 def formation(monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudFormation]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with CloudFormation() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with listening() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 class Stage:
@@ -556,8 +514,8 @@ def test_an_answer_that_is_never_taken_fails_the_invocation_which_lambda_repeats
 
 
 def test_nobody_listens(stage: Stage) -> None:
-    with HTTPServer(("127.0.0.1", 0), _Put) as closed:
-        url = f"http://127.0.0.1:{closed.server_port}/"
+    with CloudFormation() as closed:
+        url = closed.url
     with pytest.raises(Undelivered, match="could not be answered"):
         deliver(url, b"{}", stage.time.sleep)
 
