@@ -63,7 +63,8 @@ class _Relay:
             poll.poll(max(0.0, min(wait, _TICK)) * 1000)
             self._receive()
             self._send_due(time.monotonic())
-        self._receive()
+        while self._receive():  # what was sent before the end is passed on, however much of it waits
+            pass
         self._send_due(float("inf"))
         drops = struct.unpack("=9I", self._incoming.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36))[_MEMINFO_DROPS]
         fates = self._fates
@@ -78,13 +79,14 @@ class _Relay:
             tuple(self._losses.lost()),
         )
 
-    def _receive(self) -> None:
+    def _receive(self) -> bool:
+        """Whether more may wait than one batch."""
         now = time.monotonic()
         for _ in range(_BATCH):
             try:
                 datagram = self._incoming.recv(65535)
             except BlockingIOError:
-                return
+                return False
             self._received += 1
             delays = self._fates.decide()
             self._losses.tell(datagram, survived=bool(delays))
@@ -93,6 +95,7 @@ class _Relay:
                     heapq.heappush(self._late, (now + delay, self._received, datagram))
                 else:
                     self._send(datagram)
+        return True
 
     def _send_due(self, now: float) -> None:
         while self._late and self._late[0][0] <= now:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab import relay
+from lab.impairment import Impairment
 from lab.relay import Report
 
 _COUNT = 2000
@@ -80,3 +81,21 @@ def test_it_counts_what_it_does(tmp_path: Path) -> None:
     assert len(out) == report.sent == report.received - report.dropped + report.duplicated
     numbers = [int(datagram) for datagram in out if datagram != b"0"]
     assert numbers != sorted(numbers)
+
+
+def test_what_waits_when_it_is_to_end_is_passed_on() -> None:
+    """More than one batch of it: as if the relay had had no turn since."""
+    with socket.socket(type=socket.SOCK_DGRAM) as receiver, socket.socket(type=socket.SOCK_DGRAM) as sender:
+        relay.enlarge(receiver)
+        receiver.bind(("127.0.0.1", 0))
+        under_test = relay._Relay(("127.0.0.1", 0), receiver.getsockname(), Impairment())
+        try:
+            for number in range(_COUNT):
+                sender.sendto(b"%d" % number, under_test._incoming.getsockname())
+            under_test.end(signal.SIGTERM, None)
+            report = under_test.run()
+        finally:
+            under_test._incoming.close()
+            under_test._outgoing.close()
+        assert _drain(receiver) == [b"%d" % number for number in range(_COUNT)]
+        assert (report.received, report.sent) == (_COUNT, _COUNT)
