@@ -42,7 +42,7 @@ def look(account: Account) -> tuple[Plan, int]:
     world = World(
         everything=True,
         asked=frozenset(),
-        instances=ec2.instances(None),
+        instances=ec2.marked(None),
         sessions=tuple(ec2.sessions()),
         targets={TARGET: Target(TARGET, TargetKind.NLB, "load balancer")},
         filters={name: Filter(name, (_HTTP,)) for name in (FILTER, OTHER)},

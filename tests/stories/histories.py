@@ -220,8 +220,8 @@ class Watched:
     def calls(self) -> int:
         return self._cloud.calls
 
-    def instances(self, ids: Collection[str] | None) -> dict[str, Instance]:
-        found = self._read(lambda: self._cloud.instances(ids))
+    def marked(self, ids: Collection[str] | None) -> dict[str, Instance]:
+        found = self._read(lambda: self._cloud.marked(ids))
         return {name: instance for name, instance in found.items() if name not in self.account.unseen}
 
     def sessions(self, *, interfaces: Collection[str] = (), instances: Collection[str] = ()) -> list[Session]:

@@ -34,7 +34,7 @@ class Ec2:
 
     # Reading
 
-    def instances(self, ids: Collection[str] | None) -> dict[str, Instance]:
+    def marked(self, ids: Collection[str] | None) -> dict[str, Instance]:
         """Those that exist, with their interfaces; None asks for all of the Region."""
         found = self.unmarked(ids)  # first: an interface attached meanwhile must not pass for one that nobody manages
         what = ("DescribeNetworkInterfaces", "NetworkInterfaces")

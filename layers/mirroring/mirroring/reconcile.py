@@ -48,7 +48,7 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 class Cloud(Writes, Gate, Protocol):
     @property
     def calls(self) -> int: ...
-    def instances(self, ids: Collection[str] | None) -> dict[str, Instance]: ...
+    def marked(self, ids: Collection[str] | None) -> dict[str, Instance]: ...
     def sessions(self, *, interfaces: Collection[str] = (), instances: Collection[str] = ()) -> list[Session]: ...
     def targets(self, ids: Collection[str] | None) -> dict[str, Target]: ...
     def filters(self, ids: Collection[str]) -> dict[str, Filter]: ...
@@ -152,8 +152,8 @@ class Reconciler:
         if scope.everything:
             # Sessions first: one that another run makes meanwhile, for an instance just launched, is no orphan then.
             sessions = tuple(self._cloud.sessions())
-            return _Sight(scope, self._cloud.instances(None), sessions)
-        instances = self._cloud.instances(scope.instances)
+            return _Sight(scope, self._cloud.marked(None), sessions)
+        instances = self._cloud.marked(scope.instances)
         running = [instance for instance in instances.values() if instance.state == "running"]
         interfaces = [interface.id for instance in running for interface in instance.interfaces]
         others = sorted(instances.keys() - {instance.id for instance in running})

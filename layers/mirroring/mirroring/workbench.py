@@ -75,8 +75,8 @@ class Remembering:
         self._cloud = cloud
         self._names = names
 
-    def instances(self, ids: Collection[str] | None) -> dict[str, Instance]:
-        found = self._cloud.instances(ids)
+    def marked(self, ids: Collection[str] | None) -> dict[str, Instance]:
+        found = self._cloud.marked(ids)
         self._names |= {instance.id: name_of(instance) for instance in found.values()}
         return found
 

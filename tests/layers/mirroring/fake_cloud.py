@@ -239,7 +239,7 @@ class FakeCloud:
 
     # reconcile.Cloud
 
-    def instances(self, ids: Collection[str] | None) -> dict[str, Instance]:
+    def marked(self, ids: Collection[str] | None) -> dict[str, Instance]:
         found = self._described(ids)
         if ids is None:
             managed = [one for instance in found for one in instance.interfaces if one.requester_managed]

@@ -216,7 +216,7 @@ def test_no_number_opens_the_guard_that_closes_where_no_instance_is_listed(
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert mirrorctl("apply", "--yes").code == 0
-    monkeypatch.setattr(Ec2, "instances", lambda *_: {})
+    monkeypatch.setattr(Ec2, "marked", lambda *_: {})
     held = mirrorctl("apply", "--yes", "--max-deletes", "100", minutes=10)
     assert held.code == 1
     assert "EC2 listed no instance at all" in held.out

@@ -73,7 +73,7 @@ class TestInstances:
         vpc = account.vpc()
         subnet = account.subnet(vpc)
         (name,) = account.launch(vpc=vpc, subnet=subnet, tags={"Name": "web", "mirror": ""}, type="c5.large")
-        (instance,) = cloud.instances([name]).values()
+        (instance,) = cloud.marked([name]).values()
         assert (instance.id, instance.state, instance.type) == (name, "running", "c5.large")
         assert (instance.vpc, instance.subnet, instance.tags) == (vpc, subnet, {"Name": "web", "mirror": ""})
         (interface,) = account.interfaces(name)
@@ -81,14 +81,14 @@ class TestInstances:
 
     def test_all_instances_of_a_reservation(self, account: Account, cloud: Ec2) -> None:
         names = account.launch(3)
-        assert cloud.instances(None).keys() == set(names)
+        assert cloud.marked(None).keys() == set(names)
 
     def test_interfaces_by_device_index_and_those_that_a_service_manages(self, account: Account, cloud: Ec2) -> None:
         (name,) = account.launch()
         third = account.attach(name, device_index=3, requester_managed=True)
         first = account.attach(name, device_index=1)
         for ids in (None, [name]):
-            interfaces = cloud.instances(ids)[name].interfaces
+            interfaces = cloud.marked(ids)[name].interfaces
             assert [one.device_index for one in interfaces] == [0, 1, 3]
             assert [one.id for one in interfaces[1:]] == [first, third]
             assert [one.requester_managed for one in interfaces] == [False, False, True]
@@ -97,18 +97,18 @@ class TestInstances:
         stopped, terminated = account.launch(2, tags={"mirror": "yes"})
         account.stop([stopped])
         account.terminate([terminated])
-        found = cloud.instances([stopped, terminated])
+        found = cloud.marked([stopped, terminated])
         assert (found[stopped].state, len(found[stopped].interfaces)) == ("stopped", 1)
         gone = found[terminated]
         assert (gone.state, gone.vpc, gone.subnet, gone.interfaces) == ("terminated", "", "", ())
 
     def test_an_unknown_id_is_absent_and_spoils_nothing(self, account: Account, cloud: Ec2) -> None:
         (name,) = account.launch()
-        assert cloud.instances(["i-0123456789abcdef0", name]).keys() == {name}
+        assert cloud.marked(["i-0123456789abcdef0", name]).keys() == {name}
 
     def test_an_event_costs_two_calls(self, account: Account, cloud: Ec2) -> None:
         names = account.launch(2)
-        cloud.instances(names)
+        cloud.marked(names)
         assert cloud.calls == 2
 
     def test_without_the_marks_it_costs_one(self, account: Account, cloud: Ec2) -> None:
@@ -120,19 +120,19 @@ class TestInstances:
         assert cloud.calls == 2
 
     def test_no_id_is_no_call(self, cloud: Ec2) -> None:
-        assert cloud.instances([]) == {}
+        assert cloud.marked([]) == {}
         assert cloud.calls == 0
 
     def test_all_pages(self, account: Account, cloud: Ec2, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(describe, "PAGE", 5)
         names = account.launch(12)
-        assert cloud.instances(None).keys() == set(names)
+        assert cloud.marked(None).keys() == set(names)
         assert [parameters["MaxResults"] for parameters in asked(account, "DescribeInstances")] == [5, 5, 5]
 
     def test_no_more_values_in_a_filter_than_ec2_takes(self, account: Account, cloud: Ec2) -> None:
         (name,) = account.launch()
         ids = [*[f"i-{number:017x}" for number in range(400)], name, name]
-        assert cloud.instances(ids).keys() == {name}
+        assert cloud.marked(ids).keys() == {name}
         sizes = [len(parameters["Filters"][0]["Values"]) for parameters in asked(account, "DescribeInstances")]
         assert sizes == [200, 200, 1]
 
@@ -141,7 +141,7 @@ class TestInstances:
         account.launch(12)
         account.model.faults.fail("DescribeInstances", "UnauthorizedOperation", after=2)
         with pytest.raises(Refused, match="DescribeInstances: UnauthorizedOperation"):
-            cloud.instances(None)
+            cloud.marked(None)
 
     def test_network_cards_and_interfaces_that_come_and_go(self) -> None:
         """Device indexes begin anew on each network card. What is being detached is no source any more."""
@@ -158,7 +158,7 @@ class TestInstances:
             f"<instanceState><name>running</name></instanceState><networkInterfaceSet>{interfaces}</networkInterfaceSet>"
         )
         cloud, _ = scripted(instances(instance), Reply("<R><networkInterfaceSet/></R>"))
-        found = cloud.instances(["i-1"])["i-1"].interfaces
+        found = cloud.marked(["i-1"])["i-1"].interfaces
         assert [(one.id, one.card, one.device_index) for one in found] == [
             ("eni-a", 0, 0),
             ("eni-c", 0, 1),
@@ -204,7 +204,7 @@ class TestSessions:
 
 class TestTargets:
     def one(self, cloud: Ec2, name: str) -> Target:
-        cloud.instances(None)  # whose account it is
+        cloud.marked(None)  # whose account it is
         (target,) = cloud.targets([name]).values()
         return target
 
@@ -398,12 +398,12 @@ class TestWrites:
         (name,) = account.launch(tags={"a": "1", "b": "2"})
         cloud.put_tags(name, {"b": "3", "c": ""})
         cloud.remove_tags(name, {"a": "1", "unknown": ""})
-        assert cloud.instances([name])[name].tags == {"b": "3", "c": ""}
+        assert cloud.marked([name])[name].tags == {"b": "3", "c": ""}
 
     def test_a_tag_that_somebody_changed_since_we_looked_stays(self, account: Account, cloud: Ec2) -> None:
         (name,) = account.launch(tags={"a": "2", "b": "", "c": "1", "d": ""})
         cloud.remove_tags(name, {"a": "1", "b": "", "c": "", "d": "1"})
-        assert cloud.instances([name])[name].tags == {"a": "2", "c": "1", "d": ""}
+        assert cloud.marked([name])[name].tags == {"a": "2", "c": "1", "d": ""}
 
     def test_so_does_one_of_a_session(self, account: Account, cloud: Ec2) -> None:
         (name,) = account.launch()
@@ -439,7 +439,7 @@ class TestDryRuns:
         assert cloud.may_create(wish(account, name)) is None
         assert cloud.sessions() == []
         assert cloud.may_tag(name, "mirror") is None
-        assert cloud.instances([name])[name].tags == {}
+        assert cloud.marked([name])[name].tags == {}
 
     def test_what_is_not_allowed_says_so(self, account: Account, cloud: Ec2) -> None:
         (name,) = account.launch()
@@ -467,7 +467,7 @@ def scripted(*replies: Reply, account: str = "") -> tuple[Ec2, Wire]:
     if account:
         wire.replies.insert(0, instances("", owner=account))
         wire.replies.insert(1, Reply("<R><networkInterfaceSet/></R>"))
-        cloud.instances(["i-1"])
+        cloud.marked(["i-1"])
     return cloud, wire
 
 

@@ -38,7 +38,7 @@ class Stage:
         return target
 
     def interfaces(self, instance: str) -> list[str]:
-        return [interface.id for interface in self.cloud.instances([instance])[instance].interfaces]
+        return [interface.id for interface in self.cloud.marked([instance])[instance].interfaces]
 
     def session(self, interface: Any, **changed: Any) -> Session:
         plain = Session("", interface, self.nlb, self.rules, 1, 5, None, "i-x", {OWNER_TAG: "us"})
@@ -162,32 +162,32 @@ def permissions(stage: Stage) -> Iterator[object]:
 
 def instances(stage: Stage) -> Iterator[object]:
     web, primary = stage.set_up()
-    yield stage.cloud.instances([web])
-    yield stage.cloud.instances([web, "i-0123456789abcdef0"]).keys() == {web}, stage.cloud.instances(["i-012345678"])
+    yield stage.cloud.marked([web])
+    yield stage.cloud.marked([web, "i-0123456789abcdef0"]).keys() == {web}, stage.cloud.marked(["i-012345678"])
     stage.world.attach(web, requester_managed=True)
     extra = stage.world.attach(web, device_index=4)
-    yield stage.cloud.instances([web])
-    yield stage.cloud.instances(None)[web] == stage.cloud.instances([web])[web]
+    yield stage.cloud.marked([web])
+    yield stage.cloud.marked(None)[web] == stage.cloud.marked([web])[web]
     for interface, number in ((extra, 1), (primary, 1)):
         stage.cloud.create(stage.session(interface, description=web), f"t-{interface}-{number}")
     stage.world.detach(extra)
-    yield stage.cloud.instances([web]), len(stage.cloud.sessions())
+    yield stage.cloud.marked([web]), len(stage.cloud.sessions())
     for act in (stage.world.stop, stage.world.start):
         act([web])
-        yield stage.cloud.instances([web])[web].state, len(stage.cloud.sessions())
+        yield stage.cloud.marked([web])[web].state, len(stage.cloud.sessions())
     stage.world.set_state([web], "pending")
     stage.world.tag([web], {"Name": "web"})
     stage.world.untag([web], ["mirror"])
-    yield stage.cloud.instances([web])
+    yield stage.cloud.marked([web])
     stage.cloud.put_tags(web, {"mirror": "again"})
     stage.cloud.remove_tags(web, {"Name": "web", "mirror": "before"})
-    yield stage.cloud.instances([web])[web].tags
+    yield stage.cloud.marked([web])[web].tags
     yield stage.cloud.unmarked([web]), stage.cloud.unmarked(None)[web] == stage.cloud.unmarked([web])[web]
     yield outcome(lambda: stage.cloud.put_tags("i-0123456789abcdef0", {"a": "b"}))
     stage.world.terminate([web])
-    yield stage.cloud.instances([web]), stage.cloud.sessions(instances=[web])
+    yield stage.cloud.marked([web]), stage.cloud.sessions(instances=[web])
     stage.world.vanish([web])
-    yield stage.cloud.instances([web]), web in stage.cloud.instances(None)
+    yield stage.cloud.marked([web]), web in stage.cloud.marked(None)
 
 
 def interface_is_deleted(stage: Stage) -> Iterator[object]:
@@ -207,7 +207,7 @@ def targets(stage: Stage) -> Iterator[object]:
     found = stage.cloud.targets([*made, small, large, endpoint, "tmt-0123"])
     yield [plain(found[name]) for name in (*made, small, large, endpoint)], len(found)
     yield [bool(target.why) for target in found.values()]
-    workers = [instance for instance in stage.cloud.instances(None).values() if instance.type == "m5.24xlarge"]
+    workers = [instance for instance in stage.cloud.marked(None).values() if instance.type == "m5.24xlarge"]
     stage.world.stop([workers[0].id])
     yield plain(stage.cloud.targets([large])[large])
     stage.world.terminate([workers[0].id])
@@ -234,8 +234,8 @@ def pages_and_faults(stage: Stage) -> Iterator[object]:
     _, interface = stage.set_up()
     for action, look in (
         ("DescribeTrafficMirrorSessions", stage.cloud.sessions),
-        ("DescribeInstances", lambda: stage.cloud.instances(None)),
-        ("DescribeNetworkInterfaces", lambda: stage.cloud.instances([interface])),
+        ("DescribeInstances", lambda: stage.cloud.marked(None)),
+        ("DescribeNetworkInterfaces", lambda: stage.cloud.marked([interface])),
         ("DescribeTrafficMirrorTargets", lambda: stage.cloud.targets([stage.nlb])),
         ("DescribeListeners", lambda: stage.cloud.targets([stage.nlb])),
         ("DescribeTrafficMirrorFilters", lambda: stage.cloud.filters([stage.rules])),
@@ -251,9 +251,9 @@ def what_a_look_costs(stage: Stage) -> Iterator[object]:
     gone = stage.target(Health.NO_LISTENER)
     small, endpoint = stage.world.eni_target(), stage.world.endpoint_target()
     looks: list[Callable[[], object]] = [
-        lambda: stage.cloud.instances([web]),
-        lambda: stage.cloud.instances([f"i-{number:017x}" for number in range(401)]),
-        lambda: stage.cloud.instances(None),
+        lambda: stage.cloud.marked([web]),
+        lambda: stage.cloud.marked([f"i-{number:017x}" for number in range(401)]),
+        lambda: stage.cloud.marked(None),
         lambda: stage.cloud.sessions(interfaces=[interface], instances=[web]),
         stage.cloud.sessions,
         lambda: stage.cloud.targets([stage.nlb, gone]),
@@ -309,10 +309,10 @@ def test_a_failure_in_the_middle_of_the_pages() -> None:
     cloud.model.fail("DescribeInstances", "InternalError", when=lambda call: "NextToken" in call)
     cloud.model.fail("DescribeTrafficMirrorSessions", "InternalError", when=lambda call: "NextToken" in call)
     with pytest.raises(Refused):
-        cloud.instances(None)
+        cloud.marked(None)
     with pytest.raises(Refused):
         cloud.sessions()
-    assert len(cloud.instances(None)) == 1001 and len(cloud.sessions()) == 1001
+    assert len(cloud.marked(None)) == 1001 and len(cloud.sessions()) == 1001
 
 
 def test_an_interface_that_moves_keeps_its_session() -> None:

@@ -681,8 +681,8 @@ class Overtaken(FakeCloud):
         self._overtake()
         return found
 
-    def instances(self, ids: Collection[str] | None) -> dict[str, Instance]:
-        found = super().instances(ids)
+    def marked(self, ids: Collection[str] | None) -> dict[str, Instance]:
+        found = super().marked(ids)
         self._overtake()
         return found
 
