@@ -2,20 +2,31 @@
 #
 # Variables:
 #   PYTHON=/path/to/python3.13   the interpreter for .venv (default: tools/find-python.sh looks for one)
-#   ARGS="..."                   passed on to pytest, to the demo or to the benchmark
+#   ARGS="..."                   passed on to pytest, to the demo, to the benchmark, or to sam deploy
+#   ARCH=arm64 | x86_64          make build, make deploy: workers and functions of that architecture (default: the template's)
 #   KEEP=1                       make demo: keep the logs of the run in demo-files/
 #   UPGRADE=1                    make lock: take newer versions, not only what changed
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup system demo test lint rules types format bench lock clean
+.PHONY: help setup tools system demo test lint rules types validate cfn-lint checkov scripts format bench build deploy lock clean
 
 # Debian keeps nginx, tc and tcpdump where an ordinary user's PATH does not look.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 BIN := .venv/bin
+TOOLS := $(CURDIR)/.venv/tools
 TYPED := $(wildcard worker/replayer layers/mirroring/mirroring functions lab tests)
+
+TEMPLATE := template.yaml
+TEMPLATES := $(TEMPLATE) $(wildcard examples/*.yaml worker/image/image.yaml)
+SCRIPTS = .ci/run $(shell find . -name '*.sh' -not -path './.*')
+
+# Functions and layers are built by a python3.13 on PATH. Where nobody is called, any Region does, but there must be one.
+SAM = PATH="$(CURDIR)/$(BIN):$$PATH" SAM_CLI_TELEMETRY=0 $(TOOLS)/sam/bin/sam
+OFFLINE = AWS_DEFAULT_REGION=us-east-1
+ARCHITECTURE = $(if $(ARCH),--parameter-overrides WorkerArchitecture=$(ARCH) LambdaArchitecture=$(ARCH))
 
 # Set-up runs again when one of these changed, when the tree moved (.ready holds the place it was made for),
 # and when the interpreter under .venv went away.
@@ -28,11 +39,14 @@ endif
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: $(READY) ## .venv with Python 3.13 and everything in it
+setup: $(READY) tools ## .venv with Python 3.13 and everything in it
 	@:
 
 $(READY): $(SETUP_INPUTS)
 	@tools/setup.sh
+
+tools: $(READY) # the programs with packages of their own, in .venv/tools: SAM CLI, emulator, checkers
+	@tools/setup-tools.sh
 
 system: ## the system programs that demo, test and bench drive (as root: installs them)
 	@tools/system.sh
@@ -41,10 +55,11 @@ demo: $(READY) system ## real traffic, mirrored by the kernel and replayed; ends
 	@$(BIN)/python -m lab.demo $(ARGS)
 
 # One process: the end-to-end tests measure time and share two cores with the servers they start.
-test: $(READY) system ## every test; ARGS="tests/worker -k name" for some of them
+test: tools system ## every test; ARGS="tests/worker -k name" for some of them
 	@$(BIN)/python -m pytest $(ARGS)
 
-lint: rules types ## ruff (rules and format) and mypy
+lint: tools system ## ruff, mypy, shellcheck, and the templates by SAM, cfn-lint and checkov
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target checkov types cfn-lint validate scripts rules
 
 rules: $(READY)
 	@$(BIN)/ruff check .
@@ -53,6 +68,18 @@ rules: $(READY)
 types: $(READY)
 	@$(BIN)/mypy $(TYPED)
 
+validate: tools
+	@$(OFFLINE) $(SAM) validate --lint --template $(TEMPLATE)
+
+cfn-lint: tools
+	@$(TOOLS)/checks/bin/cfn-lint --append-rules cfn_lint_serverless.rules -- $(TEMPLATES)
+
+checkov: tools
+	@$(TOOLS)/checks/bin/checkov --framework cloudformation --compact --quiet --skip-download $(addprefix --file ,$(TEMPLATES))
+
+scripts: system
+	@shellcheck $(SCRIPTS)
+
 format: $(READY) ## rewrites the code as ruff wants it
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
@@ -60,15 +87,27 @@ format: $(READY) ## rewrites the code as ruff wants it
 bench: $(READY) system ## the five measurements, with their ratios
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-lock: $(READY) ## requirements.lock, and the layer's requirements.txt, anew from the pyproject files
-	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.13 \
-		--generate-hashes --no-emit-index-url $(if $(UPGRADE),--upgrade) \
+build: tools ## functions, layers and the worker's bundle into .aws-sam/, for ARCH=arm64 or x86_64
+	@$(OFFLINE) $(SAM) build --cached --parallel $(ARCHITECTURE)
+
+deploy: tools ## the stack into your AWS account; asks for its parameters, shows the changes, then asks again
+	@tools/credentials.sh
+	@$(MAKE) --no-print-directory build
+	@$(SAM) deploy --guided $(ARCHITECTURE) $(ARGS)
+
+COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.13 --no-emit-index-url
+
+lock: $(READY) ## every lock and the layers' requirements.txt, anew from the pyproject files and tools/*.in
+	@$(COMPILE) --generate-hashes $(if $(UPGRADE),--upgrade) \
 		worker/pyproject.toml layers/mirroring/pyproject.toml --extra cli --group dev --output-file requirements.lock
-	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.13 \
-		--no-emit-index-url --no-annotate --constraint requirements.lock \
-		layers/mirroring/pyproject.toml --output-file layers/mirroring/requirements.txt
+	@for package in layers/mirroring worker; do \
+		$(COMPILE) --no-annotate --constraint requirements.lock $$package/pyproject.toml --output-file $$package/requirements.txt || exit; \
+	done
+	@for list in tools/*.in; do \
+		$(COMPILE) --generate-hashes $(if $(UPGRADE),--upgrade) $$list --output-file $${list%.in}.lock || exit; \
+	done
 	@$(MAKE) --no-print-directory setup
 
 clean: ## removes .venv and all caches
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist worker/dist
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist worker/dist .aws-sam
 	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

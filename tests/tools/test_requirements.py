@@ -1,8 +1,10 @@
-"""What `sam build` puts into the layer is what was tested: the layer's pins are the lock's."""
+"""What `sam build` puts into the layers is what was tested: the layers' pins are the lock's."""
 
 import re
 import tomllib
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 PIN = re.compile(r"^([A-Za-z0-9_.-]+)==([^\s\\]+)", re.MULTILINE)
@@ -12,16 +14,22 @@ def pins(path: str) -> dict[str, str]:
     return dict(PIN.findall((ROOT / path).read_text()))
 
 
-def test_the_layers_pins_are_the_locks() -> None:
-    layer, lock = pins("layers/mirroring/requirements.txt"), pins("requirements.lock")
+LAYERS = pytest.mark.parametrize("folder", ["layers/mirroring", "worker"])
+
+
+@LAYERS
+def test_a_layers_pins_are_the_locks(folder: str) -> None:
+    layer, lock = pins(f"{folder}/requirements.txt"), pins("requirements.lock")
     assert layer.items() <= lock.items()
 
 
-def test_the_layer_holds_what_the_package_needs_and_nothing_for_a_laptop() -> None:
-    project = tomllib.loads((ROOT / "layers/mirroring/pyproject.toml").read_text())["project"]
-    layer = pins("layers/mirroring/requirements.txt")
+@LAYERS
+def test_a_layer_holds_what_the_package_needs_and_nothing_for_a_laptop(folder: str) -> None:
+    project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
+    layer = pins(f"{folder}/requirements.txt")
     name = re.compile(r"[A-Za-z0-9_.-]+")
     needed = {name.match(line)[0].lower() for line in project["dependencies"]}  # type: ignore[index]
-    laptop = {name.match(line)[0].lower() for line in project["optional-dependencies"]["cli"]}  # type: ignore[index]
+    extras = project.get("optional-dependencies", {}).get("cli", [])
+    laptop = {name.match(line)[0].lower() for line in extras}  # type: ignore[index]
     assert needed <= layer.keys()
     assert not laptop & layer.keys()

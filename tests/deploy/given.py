@@ -1,0 +1,41 @@
+"""The template's stack for the values that a test gives."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lab.cloud.stack import Stack
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATE = ROOT / "template.yaml"
+
+REQUIRED = {
+    "HandlerVpcId": "vpc-0a1b2c3d4e5f60718",
+    "HandlerSubnetIds": "subnet-0a1b2c3d4e5f60718,subnet-0a1b2c3d4e5f60719",
+    "RequestsForwardDestination": "http://test.internal",
+}
+ARCHITECTURES = ("arm64", "x86_64")
+READ_BY_SAM = frozenset(("WorkerArchitecture", "LambdaArchitecture"))
+
+
+@dataclass(frozen=True)
+class Given(Stack):
+    """Evaluated for any values with few runs of SAM: it looks at no parameter but those of READ_BY_SAM.
+
+    test_architectures holds that against what SAM does with all of them.
+    """
+
+    @cached_property
+    def template(self) -> Any:
+        read = {name: value for name, value in self.values.items() if name in READ_BY_SAM}
+        return Stack.read(self.path).with_parameters(**read).template
+
+
+def given(**values: str) -> Given:
+    return Given(TEMPLATE, REQUIRED | values)
+
+
+def many(value: Any) -> list[Any]:
+    """Of what may be one or a list, as in a policy's Action."""
+    return value if isinstance(value, list) else [value]
