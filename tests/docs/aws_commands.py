@@ -97,7 +97,8 @@ def _added(allowed: tuple[list[str], list[str]], flags: dict[str, str]) -> list[
 
 def _operation(operation: OperationModel, flags: dict[str, str], pages: Any) -> list[str]:
     members: dict[str, Shape] = dict(operation.input_shape.members) if operation.input_shape else {}
-    required = set(operation.input_shape.required_members) if operation.input_shape else set()
+    needed = set(operation.input_shape.required_members) if operation.input_shape else set()
+    required = {name for name in needed if not members[name].metadata.get("idempotencyToken")}  # the CLI makes one up
     names = {f"--{xform_name(name, '-')}": name for name in members}
     allowed = set(names) | OF_EVERY_OPERATION
     allowed |= {f"--no-{flag[2:]}" for flag, name in names.items() if members[name].type_name == "boolean"}
