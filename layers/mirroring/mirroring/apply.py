@@ -87,6 +87,7 @@ class Applier:
         self._replan = replan
         self._on_change = on_change
         self._applied = Applied()
+        self._doubted = False
 
     def apply(self, plan: Plan) -> Applied:
         for changes in (plan.delete, plan.modify, plan.create):
@@ -178,9 +179,18 @@ class Applier:
             case Answer.QUARANTINE:
                 return self._quarantine(attempt, refused)
             case Answer.STOP:
-                self._leave.stopped = f"{refused}."
+                if self._no_proof(attempt, refused):
+                    self._doubted = True
+                else:
+                    self._leave.stopped = f"{refused}."
                 self._fail(attempt, refused, given, again=True)
                 return None
+
+    def _no_proof(self, attempt: _Attempt, refused: Refused) -> bool:
+        """Whether a refusal may concern this session alone: a role that may touch only what bears our tag may be refused
+        a session that is gone, as that bears none. The second one of a run is proof."""
+        exists = not isinstance(attempt.change, Create)
+        return exists and refused.code == "UnauthorizedOperation" and not self._doubted
 
     def _quarantine(self, attempt: _Attempt, refused: Refused) -> float | None:
         session = _session(attempt.change)

@@ -164,6 +164,7 @@ class _Clearing:
         self._budget = Budget(RATE, burst=RATE)
         self._left: int | None = None  # sessions of ours at the last look
         self._trouble = ""  # the last refusal
+        self._doubted: set[str] = set()  # sessions that we were not allowed to delete, once
         self.deleted = 0
 
     def run(self, is_short: Callable[[], bool]) -> Outcome | None:
@@ -200,7 +201,8 @@ class _Clearing:
         return Outcome("FAILED", f"{why}{trouble}. At the last look {left}; {remedy}", self.deleted)
 
     def _delete(self, session: Session) -> None:
-        """Raises what stops us; other refusals are tried again at the next look."""
+        """Raises what stops us: a session that we may not delete and still see. Other refusals are tried again at the next
+        look."""
         self._sleep(self._budget.delay(self._clock().timestamp()))
         self._budget.spend(self._clock().timestamp())
         try:
@@ -209,8 +211,12 @@ class _Clearing:
             match answer(_DELETE, refusal.code):
                 case Answer.SUCCESS:
                     pass  # gone already: the list lags behind
-                case Answer.STOP:
+                case Answer.STOP if session.id in self._doubted:
                     raise
+                case Answer.STOP:  # what is gone bears no tag of ours, and may be refused as if it were another's
+                    self._trouble = str(refusal)
+                    self._doubted.add(session.id)
+                    return
                 case _:
                     self._trouble = str(refusal)
                     self._budget.throttled(self._clock().timestamp())

@@ -535,13 +535,41 @@ def test_a_filter_that_is_gone_is_not_the_interfaces_fault() -> None:
 
 def test_a_stop_leaves_the_rest_for_later_with_an_alarm() -> None:
     stage = Stage()
-    stage.aws.refuse(MODIFY, "eni-2", "UnauthorizedOperation")
+    stage.aws.refuse(MODIFY, "eni-2", "AuthFailure")
     plan = Plan((creation(4),), (modification(2, number=7), modification(3, number=7)), (deletion(1),))
     applied = stage.apply(plan)
     assert stage.aws.calls == [(DELETE, "eni-1"), (MODIFY, "eni-2")]
-    assert "UnauthorizedOperation" in applied.stopped
+    assert "AuthFailure" in applied.stopped
     assert applied.unfinished == {"i-2", "i-3", "i-4"}
     assert [failure.answer for failure in applied.failed] == [Answer.STOP]
+
+
+def test_one_session_that_we_may_not_touch_may_be_gone_and_does_not_stop_the_rest() -> None:
+    stage = Stage()
+    stage.aws.refuse(DELETE, "eni-1", "UnauthorizedOperation")
+    applied = stage.apply(Plan((creation(4),), (modification(3, number=7),), (deletion(1), deletion(2))))
+    assert [change.instance for change in applied.changes] == ["i-2", "i-3", "i-4"]
+    assert not applied.stopped
+    assert applied.unfinished == {"i-1"}
+    assert [failure.code for failure in applied.failed] == ["UnauthorizedOperation"]
+
+
+def test_a_second_one_stops_the_run() -> None:
+    stage = Stage()
+    stage.aws.refuse(DELETE, "eni-1", "UnauthorizedOperation")
+    stage.aws.refuse(MODIFY, "eni-2", "UnauthorizedOperation")
+    applied = stage.apply(Plan((creation(4),), (modification(2, number=7),), (deletion(1),)))
+    assert not applied.changes
+    assert "UnauthorizedOperation" in applied.stopped
+    assert applied.unfinished == {"i-1", "i-2", "i-4"}
+
+
+def test_a_create_that_we_may_not_make_stops_the_run_at_once() -> None:
+    stage = Stage()
+    stage.aws.refuse(CREATE, "eni-1", "UnauthorizedOperation")
+    applied = stage.apply(Plan(create=(creation(1), creation(2))))
+    assert not applied.changes
+    assert "UnauthorizedOperation" in applied.stopped
 
 
 def test_a_session_that_is_gone_already_needs_no_delete() -> None:
