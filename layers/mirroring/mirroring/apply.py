@@ -187,8 +187,10 @@ class Applier:
                 return None
 
     def _no_proof(self, attempt: _Attempt, refused: Refused) -> bool:
-        """Whether a refusal may concern this session alone: a role that may touch only what bears our tag may be refused a
-        session that is gone, as that bears none. The second one of a run is proof."""
+        """Whether a refusal may concern this session alone. The second one of a run is proof.
+
+        A role that may touch only what bears our tag may be refused a session that is gone, as that bears none.
+        """
         exists = not isinstance(attempt.change, Create)
         return exists and refused.code == "UnauthorizedOperation" and not self._doubted
 

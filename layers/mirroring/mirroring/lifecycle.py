@@ -201,8 +201,7 @@ class _Clearing:
         return Outcome("FAILED", f"{why}{trouble}. At the last look {left}; {remedy}", self.deleted)
 
     def _delete(self, session: Session) -> None:
-        """Raises what stops us: a session that we may not delete and still see. After other refusals the next look tries
-        again."""
+        """Raises what stops us: a session that we may not delete and still see. Others the next look tries again."""
         self._sleep(self._budget.delay(self._clock().timestamp()))
         self._budget.spend(self._clock().timestamp())
         try:
