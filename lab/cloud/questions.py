@@ -222,6 +222,7 @@ QUESTIONS: Mapping[str, Asker] = {
     "ssm:GetParameters": _naming_parameters,
     "ssm:GetParameterHistory": _naming_parameters,
     "ssm:PutParameter": _naming_parameters,
+    "ssm:DeleteParameter": _naming_parameters,
     "sqs:*Batch": _naming_a_queue,
     "logs:CreateLogStream": _naming_a_log_stream,
     "logs:PutLogEvents": _naming_a_log_stream,

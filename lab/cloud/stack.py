@@ -234,7 +234,7 @@ def _check(name: str, rule: Mapping[str, Any], value: str) -> None:
     if allowed is not None and value not in [_text(item) for item in allowed]:
         raise TemplateError(f"parameter {name}: {value!r} is none of {allowed}")
     pattern = rule.get("AllowedPattern")
-    if pattern is not None and not re.fullmatch(pattern, value):
+    if pattern is not None and not re.fullmatch(pattern, value, re.ASCII):  # as Java reads \w, \d and \s
         raise TemplateError(f"parameter {name}: {value!r} does not match {pattern}")
     if not int(rule.get("MinLength", 0)) <= len(value) <= int(rule.get("MaxLength", len(value))):
         raise TemplateError(f"parameter {name}: {value!r} is too short or too long")

@@ -154,6 +154,7 @@ def test_the_reading_of_the_code_finds_what_it_should() -> None:
         "ec2:DescribeTrafficMirrorSessions",
         "ec2:DeleteTrafficMirrorSession",
         "ssm:PutParameter",
+        "ssm:DeleteParameter",
         "sqs:SendMessage",
         "lambda:InvokeFunction",
     }

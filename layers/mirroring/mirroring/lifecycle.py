@@ -13,7 +13,7 @@ Protocol: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-re
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from http.client import HTTPException
 from typing import Any, Protocol
@@ -52,6 +52,7 @@ class Sessions(Protocol):
 class State(Protocol):
     def pause(self) -> None: ...
     def resume(self) -> None: ...
+    def remove_switch(self) -> None: ...
 
 
 class Queue(Protocol):
@@ -142,13 +143,21 @@ class Lifecycle:
         clearing = _Clearing(self._cloud, self._owner, self._clock, self._sleep)
         outcome = clearing.run(lambda: remaining() < MARGIN or self._clock() - since >= LONGEST)
         if outcome is not None:
-            return outcome
+            return self._without_switch(outcome) if outcome.status == "SUCCESS" else outcome
         if self._clock() - since >= LONGEST:
             return clearing.failed(f"{LONGEST // timedelta(minutes=1)} minutes were not enough")
         if request.invocation >= MOST_INVOCATIONS:
             return clearing.failed(f"{request.invocation} invocations were not enough")
         self._again({**event, _PROGRESS: {"invocation": request.invocation + 1, "since": stamp(since)}})
         return Outcome("AGAIN", f"invocation {request.invocation} hands over to the next", clearing.deleted)
+
+    def _without_switch(self, outcome: Outcome) -> Outcome:
+        """A parameter left behind costs nothing: no reason to fail a delete."""
+        try:
+            self._state.remove_switch()
+        except Refused as refusal:
+            return replace(outcome, reason=f"{outcome.reason}; the state parameter is left ({refusal})")
+        return outcome
 
 
 class _Clearing:

@@ -123,6 +123,14 @@ class Store:
     def resume(self) -> None:
         self._switch(RUNNING)
 
+    def remove_switch(self) -> None:
+        """Without one everything is paused, too."""
+        try:
+            call(self._ssm, "DeleteParameter", Name=self._state)
+        except Refused as refused:
+            if refused.code != "ParameterNotFound":
+                raise
+
     def _switch(self, value: str) -> None:
         call(self._ssm, "PutParameter", Name=self._state, Value=value, Type="String", Overwrite=True)
 

@@ -91,8 +91,13 @@ class Cloud:
 
 @dataclass
 class State:
-    value: str = "running"
+    values: list[str] = field(default_factory=lambda: ["running"])
     trouble: Exception | None = None
+    stuck: Exception | None = None  # the switch cannot be removed
+
+    @property
+    def value(self) -> str:
+        return self.values[-1]
 
     def pause(self) -> None:
         self._put("paused")
@@ -100,10 +105,15 @@ class State:
     def resume(self) -> None:
         self._put("running")
 
+    def remove_switch(self) -> None:
+        if self.stuck:
+            raise self.stuck
+        self._put("")
+
     def _put(self, value: str) -> None:
         if self.trouble:
             raise self.trouble
-        self.value = value
+        self.values.append(value)
 
 
 @dataclass
@@ -204,7 +214,7 @@ def _names(count: int) -> list[str]:
 
 
 def test_create_lets_the_stack_run_and_queues_the_first_sweep(stage: Stage) -> None:
-    stage.state.value = "paused"  # by the Delete of an earlier stack of this name
+    stage.state.pause()
     stage.run("Create")
     assert stage.state.value == "running"
     assert stage.queue.messages == [({"mode": "sweep", "attempt": 0}, 0)]
@@ -249,9 +259,22 @@ def test_delete_pauses_and_removes_our_sessions_and_no_others(stage: Stage) -> N
     stage.cloud.create("tms-theirs", owner="another-stack")
     outcome = stage.delete()
     assert (outcome.status, outcome.deleted) == ("SUCCESS", 3)
-    assert stage.state.value == "paused"
+    assert stage.state.values == ["running", "paused", ""]
     assert stage.cloud.left() == set() and stage.cloud.left("another-stack") == {"tms-theirs"}
     assert stage.formation.answer["Status"] == "SUCCESS"
+
+
+def test_a_switch_that_cannot_be_removed_fails_no_delete(stage: Stage) -> None:
+    stage.state.stuck = Refused("DeleteParameter", "AccessDeniedException", "no")
+    outcome = stage.delete()
+    assert outcome.status == "SUCCESS"
+    assert outcome.reason.endswith("the state parameter is left (DeleteParameter: AccessDeniedException: no)")
+
+
+def test_a_delete_that_fails_leaves_the_switch_at_paused(stage: Stage) -> None:
+    stage.cloud.refusals["DescribeTrafficMirrorSessions"] = ["UnauthorizedOperation"]
+    assert stage.delete().status == "FAILED"
+    assert stage.state.values == ["running", "paused"]
 
 
 def test_delete_after_a_create_that_failed_succeeds(stage: Stage) -> None:
@@ -316,6 +339,7 @@ def test_delete_while_a_reconcile_runs(formation: CloudFormation, at: int, sleep
     class Switch(State):
         def pause(self) -> None:
             policies.is_paused = True
+            super().pause()
             land()
 
     reconciling.start()

@@ -181,6 +181,13 @@ class TestSwitch:
         store.pause()
         assert ssm.get_parameter(Name=STATE)["Parameter"]["Value"] == PAUSED
 
+    def test_the_switch_can_be_removed_and_removed_again(self, store: Store, ssm: Any) -> None:
+        store.remove_switch()
+        store.remove_switch()
+        assert store.paused()
+        with pytest.raises(ssm.exceptions.ParameterNotFound):
+            ssm.get_parameter(Name=STATE)
+
     def test_without_a_switch_nothing_is_changed(self, store: Store, ssm: Any) -> None:
         ssm.delete_parameter(Name=STATE)
         assert store.paused()
