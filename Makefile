@@ -26,7 +26,8 @@ SCRIPTS = .ci/run $(shell find . -name '*.sh' -not -path './.*')
 # Functions and layers are built by a python3.13 on PATH. Where nobody is called, any Region does, but there must be one.
 SAM = PATH="$(CURDIR)/$(BIN):$$PATH" SAM_CLI_TELEMETRY=0 $(TOOLS)/sam/bin/sam
 OFFLINE = AWS_DEFAULT_REGION=us-east-1
-ARCHITECTURE = $(if $(ARCH),--parameter-overrides WorkerArchitecture=$(ARCH) LambdaArchitecture=$(ARCH))
+ARCHITECTURE = $(if $(ARCH),--parameter-overrides WorkerArchitecture=$(ARCH) LambdaArchitecture=$(ARCH) \
+	InstanceType=$(if $(filter x86_64,$(ARCH)),c7i.large,c7g.large))
 
 # Set-up runs again when one of these changed, when the tree moved (.ready holds the place it was made for),
 # and when the interpreter under .venv went away.
