@@ -13,6 +13,8 @@ readonly NEEDED='
     tshark     tshark            ip         iproute2
     tcpreplay  tcpreplay         tc         iproute2
     ethtool    ethtool           mount      mount
+    shellcheck shellcheck        strace     strace
+    debootstrap debootstrap      systemd-analyze systemd
 '
 
 say() { printf 'system: %s\n' "$*"; }

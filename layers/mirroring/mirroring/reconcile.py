@@ -305,15 +305,18 @@ class Reconciler:
         )
 
 
+_OF_TARGETS = frozenset((Trouble.TARGET_MISSING, Trouble.TARGET_UNHEALTHY, Trouble.TARGET_FULL))
+
+
 def _rests_on(decision: Decision) -> frozenset[Topic]:
-    """What, besides the world as it was just read, the plan's deletes and modifications rest on."""
+    """What, besides the world as it was just read, the plan's deletes, modifications and missing creates rest on."""
     plan = decision.plan
-    if not plan.delete and not plan.modify:
-        return frozenset()
     judged = decision.wanted.wishes.keys() | decision.barred.targets
     by_target = any(one.session.interface in judged for one in plan.delete)
     by_target |= any("target" in one.changes for one in plan.modify)
-    return frozenset({Topic.POLICY, Topic.TARGETS} if by_target else {Topic.POLICY})
+    by_target |= any(finding.trouble in _OF_TARGETS for finding in plan.findings)  # its event may be the only one
+    by_policy = bool(plan.delete or plan.modify)
+    return frozenset([Topic.POLICY] * by_policy + [Topic.TARGETS] * by_target)
 
 
 def _not_there_yet(scope: Scope, world: World) -> frozenset[str]:

@@ -1015,6 +1015,21 @@ def test_a_target_from_memory_moves_and_deletes_nothing(counted: Story) -> None:
     assert counted.calls()["DescribeTrafficMirrorTargets"] == 2
 
 
+def test_a_target_that_was_unhealthy_a_moment_ago_is_looked_at_again_before_a_new_instance_goes_without(
+    counted: Story,
+) -> None:
+    warm(counted)
+    counted.cloud.health[counted.target] = Health.UNHEALTHY
+    counted.time.pass_by(ANSWERS.total_seconds())
+    counted.about(counted.cloud.launch(tags=WEB)[0])  # remembers that
+    counted.cloud.health[counted.target] = Health.HEALTHY
+    late = counted.cloud.launch(tags=WEB)[0]
+    assert done(counted.about(late)) == (1, 0, 0)
+    counted.calls()
+    counted.about(late)
+    assert counted.calls()["DescribeTrafficMirrorTargets"] == 0  # a healthy one is remembered
+
+
 def test_another_target_is_chosen_from_what_was_read_anew(counted: Story) -> None:
     web = warm(counted)
     other = counted.cloud.nlb_target()

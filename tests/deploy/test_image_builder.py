@@ -1,0 +1,167 @@
+"""The image's template: the document that Image Builder runs, which no linter looks into.
+
+Its form is in AWS's documentation, https://docs.aws.amazon.com/imagebuilder/latest/userguide/toe-use-documents.html
+(schema and definitions) and toe-action-modules.html (actions and their inputs).
+"""
+
+import subprocess
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator, ValidationError  # type: ignore[import-untyped]
+
+_TEMPLATE = Path(__file__).resolve().parents[2] / "worker/image/image.yaml"
+
+#: Actions of Linux documents; those of Windows alone are left out.
+_ACTIONS = """
+AppendFile Assert CopyFile CopyFolder CreateFile CreateFolder CreateSymlink DeleteFile DeleteFolder ExecuteBash
+ExecuteBinary ExecuteDocument ListFiles MoveFile MoveFolder ReadFile Reboot S3Download S3Upload SetFileEncoding
+SetFileOwner SetFilePermissions SetFolderOwner SetFolderPermissions UpdateOS WebDownload
+""".split()
+_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["schemaVersion", "phases"],
+    "properties": {
+        "name": {"type": "string"},
+        "description": {"type": "string"},
+        "schemaVersion": {"const": 1.0},
+        "parameters": {"type": "array"},
+        "constants": {"type": "array"},
+        "phases": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/phase"}},
+    },
+    "$defs": {
+        "phase": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["name", "steps"],
+            "properties": {
+                "name": {"enum": ["build", "validate", "test"]},
+                "steps": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/step"}},
+            },
+        },
+        "step": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["name", "action"],
+            "properties": {
+                "name": {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},
+                "action": {"enum": _ACTIONS},
+                "timeoutSeconds": {"type": "integer", "minimum": -1},
+                "onFailure": {"enum": ["Abort", "Continue", "Ignore"]},
+                "maxAttempts": {"type": "integer", "minimum": 1},
+                "inputs": {},
+                "if": {},
+                "loop": {"type": "object"},
+            },
+            "if": {"properties": {"action": {"const": "ExecuteBash"}}},
+            "then": {"required": ["inputs"], "properties": {"inputs": {"$ref": "#/$defs/commands"}}},
+        },
+        "commands": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["commands"],
+            "properties": {"commands": {"type": "array", "minItems": 1, "items": {"type": "string"}}},
+        },
+    },
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with CloudFormation's short forms, each as the function it stands for."""
+
+
+def _function(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> dict[str, Any]:
+    if isinstance(node, yaml.ScalarNode):
+        return {name: loader.construct_scalar(node)}
+    assert isinstance(node, yaml.SequenceNode)
+    return {name: loader.construct_sequence(node, deep=True)}
+
+
+_Loader.add_multi_constructor("!", _function)
+
+
+@pytest.fixture(scope="module")
+def template() -> Any:
+    return yaml.load(_TEMPLATE.read_text(), _Loader)
+
+
+@pytest.fixture
+def document(template: Any) -> Any:
+    return deepcopy(yaml.safe_load(template["Resources"]["Component"]["Properties"]["Data"]))
+
+
+def scripts(document: Any) -> Iterator[str]:
+    """The commands of each ExecuteBash step."""
+    for phase in document["phases"]:
+        for step in phase["steps"]:
+            if step["action"] == "ExecuteBash":
+                yield "\n".join(step["inputs"]["commands"])
+
+
+def check(document: Any) -> None:
+    Draft202012Validator(_SCHEMA).validate(document)
+
+
+def test_the_document_is_of_the_form_that_image_builder_asks_for(document: Any) -> None:
+    check(document)
+    assert [phase["name"] for phase in document["phases"]] == ["build", "validate", "test"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("action", "ExecuteBsh"), ("onFailure", "Retry"), ("timeout", 60), ("inputs", {"command": "true"})],
+)
+def test_a_wrong_step_is_refused(document: Any, key: str, value: object) -> None:
+    document["phases"][0]["steps"][1][key] = value
+    with pytest.raises(ValidationError):
+        check(document)
+
+
+def test_a_wrong_phase_is_refused(document: Any) -> None:
+    document["phases"][0]["name"] = "install"
+    with pytest.raises(ValidationError):
+        check(document)
+
+
+def test_its_scripts_are_clean(document: Any) -> None:
+    assert len(list(scripts(document))) == 3
+    for script in scripts(document):
+        done = subprocess.run(
+            ["shellcheck", "--shell=bash", "-"], input=script, check=False, stdout=subprocess.PIPE, text=True
+        )
+        assert (done.returncode, done.stdout) == (0, ""), script
+        assert script.startswith("set -euo pipefail\n")
+
+
+def test_what_the_install_script_needs_is_looked_for(document: Any) -> None:
+    """Programs that a minimal Linux may lack, and that install.sh calls."""
+    install = (_TEMPLATE.parent / "install.sh").read_text()
+    _, looked_for, _ = scripts(document)
+    for program in ("systemctl", "runuser", "useradd", "sysctl"):
+        assert f"{program} " in install
+        assert program in looked_for
+    assert "/opt/aws/amazon-cloudwatch-agent/bin/amazon-cloudwatch-agent-ctl" in install
+    assert "/opt/aws/amazon-cloudwatch-agent/bin/amazon-cloudwatch-agent-ctl" in looked_for
+
+
+def test_a_new_version_renews_all_that_is_immutable(template: Any) -> None:
+    resources = template["Resources"]
+    for name in ("Component", "Recipe"):
+        assert resources[name]["Properties"]["Version"] == {"Ref": "ImageVersion"}
+    assert resources["Image"]["Properties"]["ImageRecipeArn"] == {"Ref": "Recipe"}
+    assert resources["Recipe"]["Properties"]["Components"] == [{"ComponentArn": {"Ref": "Component"}}]
+    assert template["Outputs"]["WorkerImageId"]["Value"] == {"GetAtt": "Image.ImageId"}
+
+
+def test_the_build_instance_may_do_nothing_to_anything_else(template: Any) -> None:
+    (policy,) = template["Resources"]["BuildRole"]["Properties"]["Policies"]
+    for statement in policy["PolicyDocument"]["Statement"]:
+        assert statement["Resource"] != "*" or "Condition" in statement
+        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        assert not [action for action in actions if "*" in action]
+        assert "ssm:GetParameter" not in actions

@@ -1,0 +1,215 @@
+"""What an instance does at boot, with every other party played by a small program: the metadata service, Lambda,
+CloudFormation and the package manager. The zip and its hash are real."""
+
+import base64
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.given import given
+
+_MACHINES = {"aarch64": ("arm64", "c7g.large"), "x86_64": ("x86_64", "c7i.large")}
+_AGENT = "opt/aws/amazon-cloudwatch-agent/bin/amazon-cloudwatch-agent-ctl"
+
+#: Each writes its command line into `calls`.
+_FAKES = {
+    # PUT: a token; the id only for who shows that token; the layer for who has its address.
+    "curl": """
+        case "$*" in
+        *"-X PUT"*"X-aws-ec2-metadata-token-ttl-seconds"*) echo TOKEN ;;
+        *"X-aws-ec2-metadata-token: TOKEN"*/meta-data/instance-id) echo i-0a1b2c3d4e5f60718 ;;
+        *--output*https://layers.example/it)
+            while [ "$1" != --output ]; do shift; done
+            cp "$PLACE/layer.zip" "$2" ;;
+        *) exit 22 ;;
+        esac""",
+    "aws": """
+        case "$*" in
+        "lambda get-layer-version-by-arn"*Content.Location*) echo https://layers.example/it ;;
+        "lambda get-layer-version-by-arn"*Content.CodeSha256*) cat "$PLACE/hash" ;;
+        "cloudformation signal-resource"*) if [ -e "$PLACE/nobody-waits" ]; then exit 254; fi ;;
+        *) exit 252 ;;
+        esac""",
+    "dnf": """
+        if [ -e "$PLACE/no-repository" ]; then exit 1; fi
+        mkdir -p "$PLACE/opt/aws/amazon-cloudwatch-agent/bin"
+        cp /bin/true "$PLACE/opt/aws/amazon-cloudwatch-agent/bin/amazon-cloudwatch-agent-ctl"
+        ln -s "$REAL_PYTHON" "$PLACE/bin/python3.13" """,
+    "uname": 'cat "$PLACE/machine"',
+    "sleep": "",
+}
+_INSTALL = """
+echo "install.sh $*" >>"$PLACE/calls"
+test ! -e "$PLACE/broken" || exit 1
+"""
+
+
+class Instance:
+    """A machine that boots: all its programs lie in one folder, and so does what they answer."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self._bin = place / "bin"
+        self._bin.mkdir()
+        for name, body in _FAKES.items():
+            self.program(name, f'echo "{name} $*" >>"$PLACE/calls"\n{body}')
+        self.write("machine", platform.machine())
+        with zipfile.ZipFile(place / "layer.zip", "w") as archive:
+            archive.writestr("python/image/install.sh", _INSTALL)
+        self.write("hash", base64.b64encode(hashlib.sha256((place / "layer.zip").read_bytes()).digest()).decode())
+
+    def program(self, name: str, body: str) -> None:
+        (self._bin / name).write_text(f"#!/bin/bash\n{body}\n")
+        (self._bin / name).chmod(0o755)
+
+    def write(self, name: str, text: str = "") -> None:
+        """Change what a program answers."""
+        (self.place / name).write_text(text)
+
+    def bake(self) -> None:
+        """Make it one that starts from an image with the packages in it, and no package manager."""
+        (self._bin / "dnf").unlink()
+        (self._bin / "python3.13").symlink_to(sys.base_prefix + "/bin/python3.13")
+        (self.place / _AGENT).parent.mkdir(parents=True)
+        self.program(f"../{_AGENT}", "")
+
+    def boot(self) -> tuple[int, str]:
+        """Run user data; its exit code, and the last line on the console."""
+        architecture, instance_type = _MACHINES[platform.machine()]
+        stack = given(WorkerArchitecture=architecture, InstanceType=instance_type)
+        script = stack.resources["WorkerLaunchTemplate"].properties["LaunchTemplateData"]["UserData"]
+        done = subprocess.run(
+            ["bash", "-c", script.replace("/opt/aws/", f"{self.place}/opt/aws/")],
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={
+                "PATH": f"{self._bin}:/usr/bin:/bin",
+                "PLACE": str(self.place),
+                "REAL_PYTHON": f"{sys.base_prefix}/bin/python3.13",
+                "TMPDIR": str(self.place),
+            },
+        )
+        return done.returncode, (done.stdout.splitlines() or [""])[-1]
+
+    @property
+    def calls(self) -> list[str]:
+        return (self.place / "calls").read_text().splitlines()
+
+    def called(self, program: str) -> list[str]:
+        return [call.removeprefix(f"{program} ") for call in self.calls if call.startswith(f"{program} ")]
+
+    @property
+    def signals(self) -> list[str]:
+        """What CloudFormation was told."""
+        return [call.split("--status ")[1] for call in self.called("aws") if "signal-resource" in call]
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Instance:
+    return Instance(tmp_path)
+
+
+def test_a_fresh_machine_installs_the_packages_then_the_layer_and_signals_success(instance: Instance) -> None:
+    code, said = instance.boot()
+
+    assert (code, instance.signals) == (0, ["SUCCESS"]), said
+    (packages,) = instance.called("dnf")
+    assert packages.endswith("install python3.13 amazon-cloudwatch-agent")
+    (arguments,) = instance.called("install.sh")
+    words = arguments.split()
+    options = dict(zip(words[::2], words[1::2], strict=True))
+    bundle = options.pop("--bundle")
+    assert options == {
+        "--python": str(instance.place / "bin/python3.13"),
+        "--config": "ssm:/replay/worker",
+        "--service": "replay",
+        "--region": "eu-west-1",
+        "--logs": "/replay/worker",
+        "--metrics-logs": "/replay/worker-metrics",
+    }
+    assert bundle.endswith("/python") and not Path(bundle).exists()  # tidied up
+    told = instance.called("aws")[-1]
+    for words_of in ("--stack-name replay", "--logical-resource-id WorkerGroup", "--unique-id i-0a1b2c3d4e5f60718"):
+        assert words_of in told
+
+
+def test_an_image_with_the_packages_needs_no_package_manager(instance: Instance) -> None:
+    instance.bake()
+    code, said = instance.boot()
+    assert (code, instance.signals) == (0, ["SUCCESS"]), said
+    assert instance.called("dnf") == []
+    assert len(instance.called("install.sh")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("hash", "AAAA", "not AAAA"),
+        ("machine", "riscv64", "is riscv64"),
+        ("broken", "", "install.sh ended with exit code 1"),
+        ("no-repository", "", "dnf could not install"),
+        ("layer.zip", "damaged", "the layer's hash is"),
+    ],
+)
+def test_what_fails_is_signalled_with_the_reason_on_the_console(
+    instance: Instance, name: str, text: str, reason: str
+) -> None:
+    instance.write(name, text)
+    code, said = instance.boot()
+    assert code == 1
+    assert said.startswith("worker: ") and reason in said
+    assert instance.signals == ["FAILURE"]
+
+
+def test_a_wrong_layer_is_never_unpacked(instance: Instance) -> None:
+    instance.write("hash", "AAAA")
+    instance.boot()
+    assert instance.called("install.sh") == []
+
+
+def test_a_fault_that_nobody_thought_of_is_signalled_too(instance: Instance) -> None:
+    """Here the zip's hash is right, and it is no zip."""
+    instance.write("layer.zip", "no zip")
+    instance.write("hash", base64.b64encode(hashlib.sha256(b"no zip").digest()).decode())
+    code, said = instance.boot()
+    assert (code, instance.signals) == (1, ["FAILURE"])
+    assert "zipfile" in said
+
+
+def test_a_package_repository_that_is_late_is_waited_for(instance: Instance) -> None:
+    late = '[ -e "$PLACE/asked" ] || { touch "$PLACE/asked"; exit 1; }\n'
+    instance.program("dnf", f'echo "dnf $*" >>"$PLACE/calls"\n{late}{_FAKES["dnf"]}')
+    code, _ = instance.boot()
+    assert (code, instance.signals) == (0, ["SUCCESS"])
+    assert len(instance.called("dnf")) == 2
+
+
+def test_a_group_that_scales_out_by_itself_waits_for_no_signal(instance: Instance) -> None:
+    instance.write("nobody-waits")
+    code, said = instance.boot()
+    assert code == 0
+    assert "waits for no signal" in said
+    assert set(instance.signals) == {"SUCCESS"}
+
+
+def test_the_script_is_clean_and_small() -> None:
+    script = given().resources["WorkerLaunchTemplate"].properties["LaunchTemplateData"]["UserData"]
+    # What Fn::Sub puts in makes conditions constant (2050, 2194), and needs no quotes (2086).
+    done = subprocess.run(
+        ["shellcheck", "--exclude=SC2050,SC2194,SC2086", "-"],
+        input=script,
+        check=False,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ),
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert len(script.encode()) < 16_384  # EC2's limit
