@@ -46,12 +46,14 @@ WIDE = {
 }
 TEMPLATE = Stack.read(ROOT / "template.yaml").with_parameters(**REQUIRED)
 ENVIRONMENTS = Stack.read(ROOT / "examples/environments.yaml")
+IMAGE = Stack.read(ROOT / "worker/image/image.yaml")
 STACKS = {
     "as few parameters as possible": TEMPLATE,
     "as many as possible": TEMPLATE.with_parameters(**WIDE),
     "examples/environments.yaml": ENVIRONMENTS.with_parameters(
         HandlerVpcId=REQUIRED["HandlerVpcId"], HandlerSubnetIds=REQUIRED["HandlerSubnetIds"]
     ),
+    "worker/image/image.yaml": IMAGE.with_parameters(VpcId=REQUIRED["HandlerVpcId"], SubnetId="subnet-0a1b2c3d4e5f60718"),
 }
 
 #: Values for the parameters that functions/permissions.yaml names, by how their names end.

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 DEPLOY, COST = DOCS / "deploy.md", DOCS / "cost.md"
 PAGES = [DEPLOY, COST, DOCS / "accounts.md", DOCS / "verification.md"]
+TEMPLATES = ("template.yaml", "examples/vpc.yaml", "examples/environments.yaml", "worker/image/image.yaml")
 LINK = re.compile(r"\]\(([^)#\s]+)(#[\w-]+)?\)")
 PATH = re.compile(r"`((?:docs|tests|examples|worker|lab|layers|functions|events|tools)/[\w./-]+)`")
 HOURS = 730
@@ -121,7 +122,7 @@ def test_the_parameters_are_those_of_the_template() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_outputs_and_logical_ids_are_there(page: Path) -> None:
-    stacks = [template(name) for name in ("template.yaml", "examples/vpc.yaml", "examples/environments.yaml")]
+    stacks = [template(name) for name in TEMPLATES]
     outputs = {name for stack in stacks for name in stack["Outputs"]}
     words = [word for shown in commands(page.read_text()) for word in shown]
     assert {found for word in words for found in re.findall(r"OutputKey=='(\w+)'", word)} <= outputs
@@ -132,10 +133,12 @@ def test_outputs_and_logical_ids_are_there(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_parameters_that_commands_set_are_there(page: Path) -> None:
-    shown = list(commands(page.read_text()))
-    names = {word.partition("=")[0] for words in shown for word in words if re.match(r"[A-Z][a-z]\w+=", word)}
-    names |= {name for words in shown for word in words for name in re.findall(r"ParameterKey=(\w+)", word)}
-    assert names - {"ParameterKey", "Name", "Key"} <= template()["Parameters"].keys()
+    for words in commands(page.read_text()):
+        names = {word.partition("=")[0] for word in words if re.match(r"[A-Z][a-z]\w+=", word)}
+        names |= {name for word in words for name in re.findall(r"ParameterKey=(\w+)", word)}
+        of = next((after for word, after in pairwise(words) if word == "--template-file"), TEMPLATES[0])
+        known = template(of if of in TEMPLATES else TEMPLATES[0])["Parameters"]
+        assert names - {"ParameterKey", "Name", "Key"} <= known.keys()
 
 
 def template(name: str = "template.yaml") -> Any:
