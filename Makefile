@@ -55,9 +55,8 @@ system: ## the system programs that demo, test and bench drive (as root: install
 demo: $(READY) system ## real traffic, mirrored by the kernel and replayed; ends with PASS or FAIL
 	@$(BIN)/python -m lab.demo $(ARGS)
 
-# One process: the end-to-end tests measure time and share two cores with the servers they start.
 test: tools system ## every test; ARGS="tests/worker -k name" for some of them
-	@$(BIN)/python -m pytest $(ARGS)
+	@tools/test.sh $(ARGS)
 
 lint: tools system ## ruff, mypy, shellcheck, and the templates by SAM, cfn-lint and checkov
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target checkov types cfn-lint validate scripts rules

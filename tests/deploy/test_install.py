@@ -15,7 +15,6 @@ import yaml
 from tests.deploy.cleanroom import PYTHON, Room, make_base
 from tests.strategies import Conversation, get
 
-pytestmark = pytest.mark.network
 
 _BUNDLE = "/srv/layer/python"
 _SETTINGS = "/etc/settings.yaml"

@@ -540,6 +540,9 @@ class Account:
     def pause(self) -> None:
         self.parameters.paused_since = self.parameters.paused_since or self.time.now
 
+    def remove_switch(self) -> None:
+        self.pause()  # what is gone holds back too
+
     def resume(self) -> None:
         self.parameters.paused_since = None
         self.unsettled = self.time.now

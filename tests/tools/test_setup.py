@@ -210,8 +210,9 @@ def test_a_python_that_uv_brought_is_used(machine: Machine) -> None:
 def test_an_ordinary_user_is_told_how_to_install_the_missing_programs(machine: Machine) -> None:
     program_at(machine.path / "id", "#!/bin/sh\necho 1000\n")
     program_at(machine.path / "apt-get", '#!/bin/sh\necho "$@" >>"$CALLS"\n')
-    present = "nginx wrk h2load tcpdump tshark ethtool curl openssl ps sysctl unshare mount ip".split()
-    for name in present:
+    present = "nginx wrk h2load tcpdump tshark ethtool curl openssl ps sysctl unshare mount ip"
+    present += " debootstrap shellcheck strace systemd-analyze"
+    for name in present.split():
         program_at(machine.path / name, GOOD)
     done = machine.run("system.sh")
     assert done.returncode == 1

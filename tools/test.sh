@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Every test, or those that the arguments select (they go to pytest).
+#
+# Most run on two cores at once, a file to a core. Those that measure time, and drive servers and networks of their own,
+# come after them, alone. Exit code of pytest; 5, nothing selected, counts only if it is so of both parts.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly NOTHING=5
+part() { .venv/bin/python -m pytest "$@"; }
+
+part -m "not network" --numprocesses 2 --dist loadfile "$@"
+first=$?
+part -m network "$@"
+second=$?
+
+[ $second -ne $NOTHING ] || exit $first
+if [ $first -ne 0 ] && [ $first -ne $NOTHING ]; then
+    echo "tests: the first part failed, see above" >&2
+    exit $first
+fi
+exit $second
