@@ -4,7 +4,7 @@
 # Most run on two cores at once, a file to a core. Those that measure time, and drive servers and networks of their own,
 # come after them, alone. Exit code of pytest; 5, nothing selected, counts only if it is so of both parts.
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 readonly NOTHING=5
 part() { .venv/bin/python -m pytest "$@"; }

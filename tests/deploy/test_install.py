@@ -15,7 +15,6 @@ import yaml
 from tests.deploy.cleanroom import PYTHON, Room, make_base
 from tests.strategies import Conversation, get
 
-
 _BUNDLE = "/srv/layer/python"
 _SETTINGS = "/etc/settings.yaml"
 _HOME = "/opt/vpc-traffic-replay"

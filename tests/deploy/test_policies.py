@@ -53,7 +53,9 @@ STACKS = {
     "examples/environments.yaml": ENVIRONMENTS.with_parameters(
         HandlerVpcId=REQUIRED["HandlerVpcId"], HandlerSubnetIds=REQUIRED["HandlerSubnetIds"]
     ),
-    "worker/image/image.yaml": IMAGE.with_parameters(VpcId=REQUIRED["HandlerVpcId"], SubnetId="subnet-0a1b2c3d4e5f60718"),
+    "worker/image/image.yaml": IMAGE.with_parameters(
+        VpcId=REQUIRED["HandlerVpcId"], SubnetId=REQUIRED["HandlerSubnetIds"].partition(",")[0]
+    ),
 }
 
 #: Values for the parameters that functions/permissions.yaml names, by how their names end.
