@@ -84,7 +84,7 @@ def test_values_reach_every_function(function: str) -> None:
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_names_are_those_that_the_code_would_take_by_itself(function: str) -> None:
-    """So that `mirrorctl --owner STACK` reads what the functions read."""
+    """So that `mirrorctl --stack STACK` reads what the functions read."""
     made = given().with_pseudo(StackName=DEFAULT_OWNER)
     told = environment_of(variables(made, function))
     taken = environment_of({"MIRROR_OWNER": DEFAULT_OWNER})
@@ -164,7 +164,7 @@ def test_an_operator_finds_what_there_is(stack: Stack) -> None:
     assert outputs["WorkerGroup"] == stack.ref("WorkerGroup")
     assert outputs["WorkerSettingsParameter"] == stack.ref("WorkerSettings")
     dashboard = stack.ref("Dashboard")
-    assert outputs["DashboardUrl"].startswith("https://eu-west-1.console.aws.amazon.com/cloudwatch/home")
+    assert outputs["DashboardUrl"].startswith("https://console.aws.amazon.com/cloudwatch/home?region=eu-west-1")
     assert outputs["DashboardUrl"].endswith(f"#dashboards/dashboard/{dashboard}")
 
 

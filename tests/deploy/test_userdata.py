@@ -33,6 +33,9 @@ _FAKES = {
         case "$*" in
         "lambda get-layer-version-by-arn"*Content.Location*) echo https://layers.example/it ;;
         "lambda get-layer-version-by-arn"*Content.CodeSha256*) cat "$PLACE/hash" ;;
+        "elbv2 describe-target-health"*"--targets Id=i-0a1b2c3d4e5f60718 "*)
+            echo once >>"$PLACE/looks"
+            if [ "$(wc -l <"$PLACE/looks")" -gt "$(cat "$PLACE/initial")" ]; then echo healthy; else echo initial; fi ;;
         "cloudformation signal-resource"*) if [ -e "$PLACE/nobody-waits" ]; then exit 254; fi ;;
         *) exit 252 ;;
         esac""",
@@ -60,6 +63,7 @@ class Instance:
         for name, body in _FAKES.items():
             self.program(name, f'echo "{name} $*" >>"$PLACE/calls"\n{body}')
         self.write("machine", platform.machine())
+        self.write("initial", "2")  # looks of the load balancer before the worker is healthy
         with zipfile.ZipFile(place / "layer.zip", "w") as archive:
             archive.writestr("python/image/install.sh", _INSTALL)
         self.write("hash", base64.b64encode(hashlib.sha256((place / "layer.zip").read_bytes()).digest()).decode())
@@ -137,7 +141,11 @@ def test_a_fresh_machine_installs_the_packages_then_the_layer_and_signals_succes
     }
     assert bundle.endswith("/python") and not Path(bundle).exists()  # tidied up
     told = instance.called("aws")[-1]
-    for words_of in ("--stack-name replay", "--logical-resource-id WorkerGroup", "--unique-id i-0a1b2c3d4e5f60718"):
+    for words_of in (
+        "--stack-name arn:aws:cloudformation:",
+        "--logical-resource-id WorkerGroup",
+        "--unique-id i-0a1b2c3d4e5f60718",
+    ):
         assert words_of in told
 
 
@@ -157,6 +165,7 @@ def test_an_image_with_the_packages_needs_no_package_manager(instance: Instance)
         ("broken", "", "install.sh ended with exit code 1"),
         ("no-repository", "", "dnf could not install"),
         ("layer.zip", "damaged", "the layer's hash is"),
+        ("initial", "1000", "the load balancer does not find this worker healthy"),
     ],
 )
 def test_what_fails_is_signalled_with_the_reason_on_the_console(
@@ -167,6 +176,13 @@ def test_what_fails_is_signalled_with_the_reason_on_the_console(
     assert code == 1
     assert said.startswith("worker: ") and reason in said
     assert instance.signals == ["FAILURE"]
+
+
+def test_the_load_balancer_is_waited_for(instance: Instance) -> None:
+    instance.write("initial", "20")
+    code, said = instance.boot()
+    assert (code, instance.signals) == (0, ["SUCCESS"]), said
+    assert len(instance.called("sleep")) == 20
 
 
 def test_a_wrong_layer_is_never_unpacked(instance: Instance) -> None:

@@ -249,6 +249,7 @@ start_agent() {
 begin() {
     sysctl --quiet --load /etc/sysctl.d/90-vpc-traffic-replay.conf ||
         say "the kernel refuses larger buffers: bursts may be lost" >&2
+    start_agent # first: the log of a worker that does not come up is wanted most
     if ! run; then
         say "$release did not become healthy; the end of $LOG:" >&2
         tail -n 20 $LOG >&2
@@ -259,7 +260,6 @@ begin() {
         fi
         fail "it does not run"
     fi
-    start_agent
 }
 
 read_options "$@"
