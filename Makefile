@@ -3,7 +3,7 @@
 # Variables:
 #   PYTHON=/path/to/python3.13   the interpreter for .venv (default: tools/find-python.sh looks for one)
 #   ARGS="..."                   passed on to pytest, to the demo, to the benchmark, or to sam deploy
-#   ARCH=arm64 | x86_64          make build, make deploy: workers and functions of that architecture (default: the template's)
+#   ARCH=arm64 | x86_64          make build, make deploy: workers and functions of that architecture (default: as at the last deploy)
 #   KEEP=1                       make demo: keep the logs of the run in demo-files/
 #   UPGRADE=1                    make lock: take newer versions, not only what changed
 
@@ -17,7 +17,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 BIN := .venv/bin
 TOOLS := $(CURDIR)/.venv/tools
-TYPED := $(wildcard worker/replayer layers/mirroring/mirroring functions lab tests)
+TYPED := $(wildcard worker/replayer layers/mirroring/mirroring functions lab tests tools)
 
 TEMPLATE := template.yaml
 TEMPLATES := $(TEMPLATE) $(wildcard examples/*.yaml worker/image/image.yaml)
@@ -26,8 +26,7 @@ SCRIPTS = .ci/run $(shell find . -name '*.sh' -not -path './.*')
 # Functions and layers are built by a python3.13 on PATH. Where nobody is called, any Region does, but there must be one.
 SAM = PATH="$(CURDIR)/$(BIN):$$PATH" SAM_CLI_TELEMETRY=0 $(TOOLS)/sam/bin/sam
 OFFLINE = AWS_DEFAULT_REGION=us-east-1
-ARCHITECTURE = $(if $(ARCH),--parameter-overrides WorkerArchitecture=$(ARCH) LambdaArchitecture=$(ARCH) \
-	InstanceType=$(if $(filter x86_64,$(ARCH)),c7i.large,c7g.large))
+ARCHITECTURES = $(BIN)/python tools/architectures.py
 
 # Set-up runs again when one of these changed, when the tree moved (.ready holds the place it was made for),
 # and when the interpreter under .venv went away.
@@ -88,12 +87,14 @@ bench: $(READY) system ## the five measurements, with their ratios
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 build: tools ## functions, layers and the worker's bundle into .aws-sam/, for ARCH=arm64 or x86_64
-	@$(OFFLINE) $(SAM) build --cached --parallel $(ARCHITECTURE)
+	@chosen=$$($(ARCHITECTURES) choose "$(ARCH)" $(ARGS)) && \
+		$(OFFLINE) $(SAM) build --cached --parallel --parameter-overrides $$chosen && \
+		$(ARCHITECTURES) pin "$(ARCH)" $(ARGS)
 
 deploy: tools ## the stack into your AWS account; asks for its parameters, shows the changes, then asks again
 	@tools/credentials.sh
 	@$(MAKE) --no-print-directory build
-	@$(SAM) deploy --guided $(ARCHITECTURE) $(ARGS)
+	@$(SAM) deploy --guided --parameter-overrides file://.aws-sam/answers.yaml $(ARGS)
 
 COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.13 --no-emit-index-url
 

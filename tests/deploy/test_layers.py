@@ -6,15 +6,21 @@ Lambda's limits: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-lim
 import importlib.metadata
 import os
 import re
+import struct
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
+from lab.cloud.deployment import ARCHITECTURE, ARCHITECTURES, CONFIG, SAM
+from lab.cloud.intrinsics import TemplateError
+from lab.cloud.stack import Stack
 from replayer import __version__
-from tests.deploy.given import ROOT
+from tests.deploy.given import REQUIRED, ROOT, TEMPLATE
+from tools.architectures import PARAMETERS, pinned
 
 MIB = 1 << 20
 UNZIPPED = 250 * MIB  # of a function with its layers
@@ -22,7 +28,9 @@ SMALL = 10 * 10**6  # the control plane's layer, zipped
 #: What python3.13 in Lambda brings beside Python: botocore, and what it needs itself.
 RUNTIME = ("botocore", "urllib3", "dateutil", "six.py", "jmespath")
 SOURCES = {"MirroringLayer": ROOT / "layers/mirroring", "WorkerLayer": ROOT / "worker"}
-PACKAGES = {"MirroringLayer": "mirroring", "WorkerLayer": "replayer"}
+#: e_machine, of the ELF header's third field (man 5 elf).
+MACHINES = {62: "x86_64", 183: "arm64"}
+OTHER = next(one for one in MACHINES.values() if one != ARCHITECTURE)
 LAYERS = pytest.mark.parametrize("layer", sorted(SOURCES))
 FUNCTIONS = pytest.mark.parametrize("function", ["reconcile", "autotag", "lifecycle"])
 
@@ -176,3 +184,99 @@ print(replayer.__file__)
 """
     place = folder / "WorkerLayer/python"
     assert python(code, place) == str(place / "replayer/__init__.py")
+
+
+# For which machine
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both layers for the architecture that is not this machine's, built by SAM side by side."""
+    made = tmp_path_factory.mktemp("foreign")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    own = {"SAM_CLI_TELEMETRY": "0", "__SAM_CLI_APP_DIR": str(made / "sam"), "AWS_DEFAULT_REGION": "eu-west-1"}
+    overrides = [f"{name}={OTHER}" for name in PARAMETERS]
+    running = [
+        subprocess.Popen(
+            [SAM, "build", layer, "--no-cached", *places(made / layer), "--parameter-overrides", *overrides],
+            cwd=made,
+            env={**os.environ, **own, "PATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for layer in SOURCES
+    ]
+    told = [process.communicate(timeout=300)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0], "\n".join(told)[-4000:]
+    return made
+
+
+def places(target: Path) -> list[str]:
+    return ["--config-file", str(CONFIG), "--template-file", str(TEMPLATE), "--build-dir", str(target)]
+
+
+def machines(layer: Path) -> dict[str, str]:
+    """The machine of each compiled module and library, by its name."""
+    libraries = [path for path in files(layer) if re.search(r"\.so(\.\d+)*$", path.name)]
+    return {path.name: machine(path) for path in libraries}
+
+
+def machine(library: Path) -> str:
+    head = library.read_bytes()[:20]
+    assert head[:6] == b"\x7fELF\x02\x01", f"{library} is no 64-bit little-endian ELF file"
+    return MACHINES[struct.unpack_from("<H", head, 18)[0]]
+
+
+@LAYERS
+def test_compiled_modules_are_of_this_machine(folder: Path, layer: str) -> None:
+    assert set(machines(folder / layer).values()) == {ARCHITECTURE}
+
+
+@LAYERS
+def test_compiled_modules_are_of_the_other_machine_when_it_is_built_for(
+    folder: Path, foreign: Path, layer: str
+) -> None:
+    """The template's default is not what this machine may be, and wheels differ from one architecture to the other."""
+    made = machines(foreign / layer / layer)
+    assert set(made.values()) == {OTHER}
+    assert {name.partition(".")[0] for name in made} == {name.partition(".")[0] for name in machines(folder / layer)}
+
+
+@LAYERS
+def test_a_layer_of_the_other_architecture_holds_the_same_packages(folder: Path, foreign: Path, layer: str) -> None:
+    def packages(layer: Path) -> set[tuple[str, str]]:
+        return {(each.name, each.version) for each in importlib.metadata.distributions(path=[str(layer / "python")])}
+
+    assert packages(foreign / layer / layer) == packages(folder / layer)
+
+
+def test_the_control_planes_layer_is_small_on_the_other_architecture_too(foreign: Path, tmp_path: Path) -> None:
+    assert zipped(foreign / "MirroringLayer/MirroringLayer", tmp_path / "layer.zip") <= SMALL
+
+
+# That they are deployed as they were built
+
+
+@pytest.fixture(scope="module")
+def made(built: Path) -> Stack:
+    """The built template as `make build` leaves it."""
+    path = built.with_name("pinned.yaml")
+    path.write_text(yaml.safe_dump(pinned(yaml.safe_load(built.read_text()), dict.fromkeys(PARAMETERS, ARCHITECTURE))))
+    return Stack.read(path).with_parameters(**REQUIRED)
+
+
+def test_a_stack_is_deployed_for_the_architectures_that_it_was_built_for(built: Path, made: Stack) -> None:
+    for stack in (made, made.with_parameters(**ARCHITECTURES)):
+        assert {name: stack.parameters[name] for name in ARCHITECTURES} == ARCHITECTURES
+    plain = Stack.read(built).with_parameters(**REQUIRED, **ARCHITECTURES)
+    assert made.resources == plain.resources
+    assert made.outputs == plain.outputs
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_another_architecture_than_was_built_is_refused(made: Stack, name: str) -> None:
+    """An answer at the prompt, or one that was saved by an earlier deploy."""
+    with pytest.raises(TemplateError, match=f"parameter {name}: '{OTHER}' is none of"):
+        _ = made.with_parameters(**{name: OTHER}).parameters

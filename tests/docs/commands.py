@@ -25,7 +25,7 @@ SAM = ROOT / ".venv/tools/sam/bin/python"
 FENCED = re.compile(r"^ *```(?:sh|bash)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:aws|make|mirrorctl|replayer|sam) [^`]+)`")
 INNER = re.compile(r"\$\(((?:[^()]|\([^()]*\))*)\)")
-OTHERS = frozenset("cd curl date echo export git jq printf python sudo tail".split())
+OTHERS = frozenset("cd cp curl date echo export git jq printf python sudo tail".split())
 KEYWORDS = frozenset("do done else fi for if then until while".split())
 
 

@@ -15,6 +15,7 @@ import yaml
 
 from mirroring.prices import LIST_PRICE
 from tests.docs.commands import commands, faults, mentioned
+from tests.docs.variables import unassigned
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -88,6 +89,28 @@ def test_commands_are_found_in_a_line(line: str, words: list[list[str]]) -> None
 def test_commands_are_found_in_the_text() -> None:
     text = "Run `make test`, then `sam deploy --guided`; the `aws` program is yours.\n```sh\nmake lint\n```\n"
     assert list(mentioned(text)) == [["make", "test"], ["sam", "deploy", "--guided"]]
+
+
+@pytest.mark.parametrize("page", [DEPLOY, DOCS / "verification.md"], ids=lambda page: page.stem)
+def test_variables_are_assigned_before_they_are_used(page: Path) -> None:
+    assert unassigned(page.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("page", "missing"),
+    [
+        ("```sh\nexport A=1 B=2   # both\naws $A ${B} $C\n```\n", ["C"]),
+        ("```sh\nA=$(aws $B)\nB=1\naws $A ${B%%,*}\n```\n", ["B"]),
+        ("```sh\naws $A\n```\nThen\n```sh\nA=1\n```\n", ["A"]),
+        ("Say `export A=… B=…` first.\n```sh\naws $A $B\n```\n", []),
+        ("```sh\nfor A in b c; do aws $A --x Key=$B; done\n```\n", ["B"]),
+        ("```sh\nmake deploy ARCH=x\naws --names Key=1 KEY=1 $ARCH $KEY\n```\n", ["ARCH", "KEY"]),
+        ("```sh\naws a \\\n  --b $B\n# $C\n```\n", ["B"]),
+        ("```json\n$A\n```\nand `$B` in the text\n", []),
+    ],
+)
+def test_a_variable_without_a_value_is_found(page: str, missing: list[str]) -> None:
+    assert unassigned(page) == missing
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
