@@ -91,7 +91,7 @@ def test_commands_are_found_in_the_text() -> None:
     assert list(mentioned(text)) == [["make", "test"], ["sam", "deploy", "--guided"]]
 
 
-@pytest.mark.parametrize("page", [DEPLOY, DOCS / "verification.md"], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_variables_are_assigned_before_they_are_used(page: Path) -> None:
     assert unassigned(page.read_text()) == []
 
