@@ -7,39 +7,28 @@ an ARN by its six parts [operators].
 
     [operators] https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
 
-Four things in ministack are replaced, each by its name.
+What is replaced in ministack, and by what name, is in `teach`.
 """
 
-import inspect
 import json
 import re
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from functools import partial
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any
 from xml.etree import ElementTree
 
+from lab.cloud import hooks
 from lab.cloud.questions import Account, Interface, Question, Request, Tags, asker_of
 
-#: The release whose internals this module knows.
-PINNED = "1.5.33"
-
-
-class StrangeMinistack(Exception):
-    """Not the ministack that this module knows: better no emulator than one that judges by chance."""
-
-
-#: What is replaced, and its parameters.
-_SIGNATURES = {
-    "extract_resource_arn": "service method path headers body query_params region account_id",
-    "access_denied_response": (
-        "service action principal_arn request_id error_code message headers resource_arn explicit_deny"
-        " resource_policy_arn"
-    ),
-    "enforce": "access_key_id iam_action service region resource_arn service_context",
-}
+# What the functions that are replaced take.
+_EXTRACT = "service method path headers body query_params region account_id"
+_DENY = (
+    "service action principal_arn request_id error_code message headers resource_arn explicit_deny resource_policy_arn"
+)
+_ENFORCE = "access_key_id iam_action service region resource_arn service_context"
+_OPERATOR = "actual expected"
 
 #: Of the request being served: what ministack takes its action for, and what is asked about it instead.
 _asked: ContextVar[tuple[str, list[Question]] | None] = ContextVar("asked", default=None)
@@ -48,27 +37,17 @@ _refused: ContextVar[Question | None] = ContextVar("refused", default=None)
 
 def teach() -> None:
     """Once, in ministack's process, before the first request."""
-    if version("ministack") != PINNED:
-        raise StrangeMinistack(f"ministack is {version('ministack')}, not {PINNED}")
     actions, evaluator = import_module("ministack.core.iam_actions"), import_module("ministack.core.iam_evaluator")
-    _replace(actions, "extract_resource_arn", partial(_with_the_request_seen, _Ministack(), actions.extract_iam_action))
-    _replace(actions, "access_denied_response", partial(_with_aws_words, actions.identity_denial_message))
-    _replace(evaluator, "enforce", _with_every_question)
+    seeing = partial(_with_the_request_seen, _Ministack(), actions.extract_iam_action)
+    wording = partial(_with_aws_words, actions.identity_denial_message)
+    hooks.function(actions, "extract_resource_arn", _EXTRACT, seeing)
+    hooks.function(actions, "access_denied_response", _DENY, wording)
+    hooks.function(evaluator, "enforce", _ENFORCE, _with_every_question)
+    operators = hooks.table(evaluator, "_CONDITION_OPS")
     for operator in ("arnequals", "arnlike", "arnnotequals", "arnnotlike"):
         negated = operator in evaluator._NEGATED_OPS
-        if evaluator._CONDITION_OPS[operator]("arn:aws:ec2:::vpc/1", "arn:*") is negated:
-            raise StrangeMinistack(f"{operator} is not what it was")
-        evaluator._CONDITION_OPS[operator] = _by_parts(evaluator.fnmatch_iam_cs, negated)
-
-
-def _replace(module: Any, name: str, wrapped: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    original = getattr(module, name)
-    signature = " ".join(inspect.signature(original).parameters)
-    if signature != _SIGNATURES[name]:
-        raise StrangeMinistack(f"{module.__name__}.{name} takes {signature}")
-    if hasattr(import_module("ministack.app"), name):  # it imports them anew with each request
-        raise StrangeMinistack(f"ministack.app keeps a {name} of its own")
-    setattr(module, name, wrapped(original))
+        by_parts = partial(_by_parts, evaluator.fnmatch_iam_cs, negated)
+        hooks.entry(operators, operator, _OPERATOR, by_parts)
 
 
 def _with_the_request_seen(
@@ -155,8 +134,13 @@ def _with_aws_words(words: Callable[[str, str, str, bool], str], original: Calla
     return access_denied_response
 
 
-def _by_parts(matches: Callable[[str, str], bool], negated: bool) -> Callable[[str, str], bool]:
+type _Matches = Callable[[str, str], bool]
+
+
+def _by_parts(matches: _Matches, negated: bool, original: _Matches) -> _Matches:
     """[operators]"""
+    if original("arn:aws:ec2:::vpc/1", "arn:*") is negated:
+        raise hooks.StrangeMinistack(f"{original} does not match as it did")
 
     def arn_like(actual: str, expected: str) -> bool:
         parts, patterns = actual.split(":", 5), expected.split(":", 5)

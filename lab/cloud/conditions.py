@@ -4,7 +4,7 @@ ministack knows Ref, Fn::Select and comparisons there; ours join and split too. 
 CloudFormation allows in a condition, which may look at parameters and pseudo parameters alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ministack.core.responses import get_account_id, get_region  # type: ignore[import-not-found]
@@ -15,12 +15,16 @@ from ministack.services.cloudformation import (  # type: ignore[import-not-found
     stacks,
 )
 
+from lab.cloud import hooks
 from lab.cloud.intrinsics import Conditions, Substitution, TemplateError
 
 
 def strict() -> None:
-    for module in (engine, changesets, handlers, stacks):
-        module._evaluate_conditions = decided
+    hooks.function((engine, changesets, handlers, stacks), "_evaluate_conditions", "template params", _ours)
+
+
+def _ours(_: Callable[..., Any]) -> Callable[..., Any]:
+    return decided
 
 
 def decided(template: Mapping[str, Any], parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, bool]:

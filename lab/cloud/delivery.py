@@ -26,6 +26,8 @@ from ministack.core.responses import (  # type: ignore[import-not-found]
 )
 from ministack.services import eventbridge, sqs  # type: ignore[import-not-found]
 
+from lab.cloud import hooks
+
 type Event = Mapping[str, Any]
 type Application = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -108,7 +110,7 @@ def _strike(record: Event) -> None:
 
 
 def strict() -> None:
-    eventbridge._invoke_target = _invoking(eventbridge._invoke_target)
+    hooks.function(eventbridge, "_invoke_target", "target event rule view", _invoking)
 
 
 def _invoking(original: Callable[..., None]) -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""Runs ministack with what `lab.cloud.ministack` adds to it. Started by `lab.cloud.emulator`; by hand, from the root:
+"""Runs ministack with what this folder adds to it. Started by `lab.cloud.emulator`; by hand, from the root:
 
     .venv/tools/emulator/bin/python -m lab.cloud.launcher --port 4566 --auth
 
@@ -88,25 +88,27 @@ def _serve(listener: socket.socket, auth: bool) -> None:
     config = Config()
     config.bind = [f"fd://{listener.fileno()}"]
     config.keep_alive_timeout = 75
-    application = _application(auth)
+    strict = application(auth)
 
     async def run() -> None:
         ended = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, ended.set)
-        await serve(application, config, shutdown_trigger=ended.wait)
+        await serve(strict, config, shutdown_trigger=ended.wait)
 
     asyncio.run(run())
 
 
-def _application(auth: bool) -> Any:
-    """Imported here, once all that ministack reads at import is settled."""
+def application(auth: bool) -> Any:
+    """Imported here, once all that ministack reads at import is settled. Of any other ministack: StrangeMinistack."""
     from ministack.app import app  # type: ignore[import-not-found]
 
-    from lab.cloud import authority, conditions, delivery, ministack, provisioning
+    from lab.cloud import authority, conditions, delivery, hooks, provisioning
+    from lab.cloud.ministack import adapter
 
-    ministack.strict(ministack.MODEL)
-    provisioning.extend(ministack.MODEL)
+    hooks.check_release()
+    adapter.strict(adapter.MODEL)
+    provisioning.extend(adapter.MODEL)
     conditions.strict()
     delivery.strict()
     if auth:

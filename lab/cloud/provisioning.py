@@ -8,44 +8,44 @@ by the functions of a table; it passes properties with all references resolved.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from ministack.services import cloudformation, ec2, lambda_svc, sqs  # type: ignore[import-not-found]
 from ministack.services.cloudformation import provisioners, stacks  # type: ignore[import-not-found]
 
-from lab.cloud import schemas
+from lab.cloud import hooks, schemas
 from lab.cloud.faults import ApiError
-from lab.cloud.ministack import network_balancer
+from lab.cloud.ministack.balancers import network_balancer
 from lab.cloud.mirroring import TrafficMirroring
 
 type Properties = Mapping[str, Any]
 type Made = tuple[str, dict[str, Any]]
 
 MIRRORING = ("Target", "Filter", "FilterRule", "Session")
+DIRECTIONS = ("Ingress", "Egress")
 _SYSTEM = "aws:"  # a tag that CloudFormation sets by itself
 _PATIENCE = 50.0  # shorter than clients wait
 _LOOK = 0.02
 _EVENT_SOURCE = "AWS::Lambda::EventSourceMapping"
+_BALANCER = "AWS::ElasticLoadBalancingV2::LoadBalancer"
 
 
 def extend(model: TrafficMirroring) -> None:
     """ministack, from now on, provisions these types and checks all."""
-    for kind in MIRRORING:
-        name = f"AWS::EC2::TrafficMirror{kind}"
-        provisioners._RESOURCE_HANDLERS[name] = _Mirroring(model, kind).handlers()
-        provisioners._STACK_TAG_PROPERTY[name] = ("Tags", "list")
-        provisioners._REPLACING_PROPERTIES[name] = schemas.replacing(name)
-    for direction in ("Ingress", "Egress"):
-        name = f"AWS::EC2::SecurityGroup{direction}"
-        provisioners._RESOURCE_HANDLERS[name] = _GroupRule(direction).handlers()
-        provisioners._REPLACING_PROPERTIES[name] = schemas.replacing(name)
-    balancer = provisioners._RESOURCE_HANDLERS["AWS::ElasticLoadBalancingV2::LoadBalancer"]
-    balancer["create"] = _balancing(balancer["create"])
-    provisioners._cw_metric_alarm_record = _alarming(provisioners._cw_metric_alarm_record)
-    cloudformation.handle_request = _patient(cloudformation.handle_request)
-    stacks._provision_keeping_seed = _checking(stacks._provision_keeping_seed, place=2)
-    stacks._update_keeping_seed = _checking(stacks._update_keeping_seed, place=3)
+    mirroring = {f"AWS::EC2::TrafficMirror{kind}": _Mirroring(model, kind).handlers() for kind in MIRRORING}
+    rules = {f"AWS::EC2::SecurityGroup{direction}": _GroupRule(direction).handlers() for direction in DIRECTIONS}
+    makers = hooks.table(provisioners, "_RESOURCE_HANDLERS")
+    hooks.add(makers, mirroring | rules)
+    hooks.add(hooks.table(provisioners, "_STACK_TAG_PROPERTY"), dict.fromkeys(mirroring, ("Tags", "list")))
+    renewing = {kind: schemas.replacing(kind) for kind in mirroring | rules}
+    hooks.add(hooks.table(provisioners, "_REPLACING_PROPERTIES"), renewing)
+    hooks.entry(makers[_BALANCER], "create", "logical_id props stack_name", _balancing)
+    hooks.function(provisioners, "_cw_metric_alarm_record", "name props", _alarming)
+    hooks.function(cloudformation, "handle_request", "method path headers body query_params", _patient)
+    hooks.function(stacks, "_provision_keeping_seed", "args", partial(_checking, place=2))
+    hooks.function(stacks, "_update_keeping_seed", "args", partial(_checking, place=3))
 
 
 def _patient(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

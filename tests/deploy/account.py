@@ -5,7 +5,6 @@ change is followed here by the event that AWS would send; which rule takes it is
 """
 
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -14,24 +13,14 @@ from typing import Any
 
 from lab.cloud import events
 from lab.cloud.emulator import Emulator
+from tests.waiting import until
 
-PATIENCE = 30.0  # seconds until what an event asked for must be done
-_LOOK = 0.1
 _IMAGE = "ami-0a1b2c3d4e5f60718"
 
 type Raw = dict[str, Any]
 
 #: What the functions say at the end of a run.
 _SAID = {"reconcile": "Reconciled", "autotag": "Autotag", "lifecycle": "Lifecycle"}
-
-
-def eventually[T](look: Callable[[], T], patience: float = PATIENCE) -> T:
-    """What a look gives as soon as it gives something."""
-    deadline = time.monotonic() + patience
-    while not (seen := look()):
-        assert time.monotonic() < deadline, f"nothing in {patience:g} s, the last look gave {seen!r}"
-        time.sleep(_LOOK)
-    return seen
 
 
 class Account:
@@ -121,12 +110,11 @@ class Account:
     def tell(self, event: Raw, function: str = "reconcile") -> Raw:
         """An event as AWS sends it, and what the function says once it has dealt with it."""
         self.cloud.emit(event)
-        return eventually(lambda: next(self._answers(event["id"], function), None)) or {}
+        return until(f"{function} answers to {event['detail-type']}", lambda: self._answer(event["id"], function)) or {}
 
-    def _answers(self, event: str, function: str) -> Iterator[Raw]:
-        for line in self.lines(function):
-            if line.get("message") == _SAID[function] and event in line.get("events", ()):
-                yield line.get("report", line)
+    def _answer(self, event: str, function: str) -> Raw | None:
+        said = (line for line in self.lines(function) if line.get("message") == _SAID[function])
+        return next((line.get("report", line) for line in said if event in line.get("events", ())), None)
 
     def write_parameter(self, name: str, value: str) -> Raw:
         """A new value of an SSM parameter; the event that tells of it."""

@@ -34,8 +34,3 @@ class Given(Stack):
 
 def given(**values: str) -> Given:
     return Given(TEMPLATE, REQUIRED | values)
-
-
-def many(value: Any) -> list[Any]:
-    """Of what may be one or a list, as in a policy's Action."""
-    return value if isinstance(value, list) else [value]

@@ -1,4 +1,4 @@
-"""The template as it is written: short forms such as `!Ref X` stand as {"Ref": "X"}, nothing is decided yet."""
+"""A template as it is written: short forms such as `!Ref X` stand as {"Ref": "X"}, nothing is decided yet."""
 
 from functools import cache
 from pathlib import Path
@@ -28,11 +28,11 @@ _Loader.add_multi_constructor("!", _function)
 
 
 @cache
-def template() -> dict[str, Any]:
-    content: dict[str, Any] = yaml.load(TEMPLATE.read_text(), _Loader)
+def template(path: Path = TEMPLATE) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.load(path.read_text(), _Loader)
     return content
 
 
 def resources(kind: str) -> dict[str, dict[str, Any]]:
-    """The properties of all resources of a type, by logical id."""
+    """The properties of all of the template's resources of a type, by logical id."""
     return {name: one["Properties"] for name, one in template()["Resources"].items() if one["Type"] == kind}

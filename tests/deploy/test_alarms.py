@@ -13,20 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from mirroring.autotag import TagReport
 from mirroring.model import Plan, Scope
 from mirroring.report import Report
 from mirroring.telemetry import NAMESPACE, Telemetry, metrics_of
-from replayer.ledger import Ledger
-from replayer.metrics import Reading, exposition
 from tests.deploy.metric_math import ALARM, OK, QUERY, Samples, expression_of, period_of, queries, states
 from tests.deploy.raw import resources, template
+from tests.deploy.shipped import shipped
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/operations.md"
-AGENT = ROOT / "worker/image/cloudwatch-agent.json"
 
 ALARMS = resources("AWS::CloudWatch::Alarm")
 DAY = 24 * 60
@@ -90,19 +87,6 @@ def of_functions(capsys: pytest.CaptureFixture[str]) -> set[str]:
     return names
 
 
-def of_workers() -> set[str]:
-    """Names of the metrics that the worker exposes and the agent ships, under the stack's name alone."""
-    ledger = Ledger()
-    ledger.destination("http://test.internal")
-    text = exposition(Reading(ledger, 2, 2, 1, 0, 1)).decode()
-    exposed = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
-    emf = json.loads(AGENT.read_text())["logs"]["metrics_collected"]["prometheus"]["emf_processor"]
-    assert emf["metric_namespace"] == NAMESPACE
-    [declaration] = emf["metric_declaration"]
-    assert declaration["dimensions"] == [["service"]]
-    return {name for name in exposed if any(re.search(chosen, name) for chosen in declaration["metric_selectors"])}
-
-
 def known(namespace: str, metric: str, dimensions: Iterable[str], ours: set[str]) -> bool:
     """Whether somebody writes this metric under these dimensions."""
     if namespace == NAMESPACE:
@@ -113,7 +97,7 @@ def known(namespace: str, metric: str, dimensions: Iterable[str], ours: set[str]
 
 @pytest.mark.parametrize("name", ANCHORS)
 def test_what_an_alarm_looks_at_is_written_by_somebody(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    alarm, ours = ALARMS[name], of_functions(capsys) | of_workers()
+    alarm, ours = ALARMS[name], of_functions(capsys) | shipped()
     for query in queries(alarm).values():
         metric = query["Metric"]
         dimensions = {one["Name"]: one["Value"] for one in metric["Dimensions"]}

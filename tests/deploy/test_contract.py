@@ -9,7 +9,7 @@ import yaml
 
 from lab.cloud.stack import Stack
 from mirroring.environment import DEFAULT_OWNER, Environment, environment_of
-from mirroring.telemetry import NAMESPACE
+from replayer.settings import Settings
 from tests.deploy.given import ROOT, given
 
 FUNCTIONS = ("ReconcileFunction", "AutotagFunction", "LifecycleFunction")
@@ -126,24 +126,10 @@ def test_samples_of_cloudformations_requests_are_of_this_custom_resource(kind: s
 # The worker's image
 
 
-def test_both_halves_write_their_metrics_to_one_place() -> None:
-    agent = json.loads((ROOT / "worker/image/cloudwatch-agent.json").read_text())
-    metrics = agent["logs"]["metrics_collected"]["prometheus"]
-    assert metrics["emf_processor"]["metric_namespace"] == NAMESPACE
-    for declared in metrics["emf_processor"]["metric_declaration"]:
-        assert declared["dimensions"] == [["service"]]
-    (job,) = yaml.safe_load((ROOT / "worker/image/prometheus.yaml").read_text())["scrape_configs"]
-    assert job["static_configs"][0]["labels"]["service"] == "@SERVICE@"  # the stack's name: see test_fleet
-
-
-def test_the_agent_scrapes_where_the_settings_say(stack: Stack) -> None:
+def test_the_worker_is_where_its_image_looks_for_it(stack: Stack) -> None:
+    """The agent scrapes the address that workers have by themselves: see test_shipper."""
     settings = yaml.safe_load(stack.resources["WorkerSettings"].properties["Value"])
-    (job,) = yaml.safe_load((ROOT / "worker/image/prometheus.yaml").read_text())["scrape_configs"]
-    assert job["static_configs"][0]["targets"] == [settings["admin_address"]]
-
-
-def test_the_install_script_waits_for_health_where_the_settings_say(stack: Stack) -> None:
-    settings = yaml.safe_load(stack.resources["WorkerSettings"].properties["Value"])
+    assert settings["admin_address"] == Settings().admin_address
     port = settings["health_address"].rpartition(":")[2]
     assert f"HEALTHZ=http://127.0.0.1:{port}/healthz" in (ROOT / "worker/image/install.sh").read_text()
 

@@ -13,7 +13,8 @@ from mirroring.model import Trouble
 from mirroring.telemetry import metric_of
 from tests.deploy.metric_math import QUERY
 from tests.deploy.raw import resources, template
-from tests.deploy.test_alarms import ALARMS, known, of_functions, of_workers
+from tests.deploy.shipped import shipped
+from tests.deploy.test_alarms import ALARMS, known, of_functions
 
 WIDTH = 24
 FLOW = ("datagrams", "segments", "requests_framed", "selected", "replayed", "failed", "dropped")
@@ -108,7 +109,7 @@ def test_what_production_mirrors_stands_beside_what_workers_receive() -> None:
 
 
 def test_every_number_is_written_by_somebody(capsys: pytest.CaptureFixture[str]) -> None:
-    ours = of_functions(capsys) | of_workers()
+    ours = of_functions(capsys) | shipped()
     for widget in widgets():
         for line in widget["properties"]["metrics"]:
             if isinstance(line[0], str):

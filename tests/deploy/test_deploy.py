@@ -20,7 +20,8 @@ import yaml
 
 from lab.cloud.deployment import Deployment
 from lab.cloud.emulator import emulator
-from tests.deploy.account import Account, Raw, eventually
+from tests.deploy.account import Account, Raw
+from tests.waiting import until
 
 STACK = "replay"
 MIRRORCTL = Path(sys.executable).with_name("mirrorctl")
@@ -70,7 +71,7 @@ def stage(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sta
             RequestsForwardDestination="http://test.internal",
         )
         stage.outputs = stage.stack.outputs
-        stage.first = eventually(lambda: _first_sweep(account))
+        stage.first = until("the first sweep is done", lambda: _first_sweep(account))
         stage.mirrored = account.ours()
         _start_worker(stage)
         yield stage
@@ -176,7 +177,7 @@ def test_a_deploy_of_the_same_changes_nothing(stage: Stage) -> None:
 
 def test_the_first_sweep_comes_again_and_finds_a_worker(stage: Stage, account: Account) -> None:
     """30 s after the first; nothing else has looked at this instance. The foreign session keeps its place."""
-    [ours] = eventually(lambda: account.sessions(stage.early), patience=60)
+    [ours] = until("the sweep comes again", lambda: account.sessions(stage.early), seconds=60)
     assert ours["SessionNumber"] == 2
     assert stage.foreign["TrafficMirrorSessionId"] in {one["TrafficMirrorSessionId"] for one in account.sessions()}
 
@@ -209,7 +210,7 @@ def test_the_bus_hears_of_it(account: Account, instance: str) -> None:
     sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": policy})
     bus.put_targets(Rule="news", Targets=[{"Id": "queue", "Arn": arn}])
     account.tell(account.of_state(instance))
-    [message] = eventually(lambda: sqs.receive_message(QueueUrl=queue).get("Messages", []))
+    [message] = until("the bus hears", lambda: sqs.receive_message(QueueUrl=queue).get("Messages", []))
     detail = json.loads(message["Body"])["detail"]
     assert (detail["action"], detail["instance-id"], detail["owner"]) == ("created", instance, STACK)
     bus.remove_targets(Rule="news", Ids=["queue"])

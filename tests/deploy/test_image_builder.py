@@ -6,13 +6,14 @@ Its form is in AWS's documentation, https://docs.aws.amazon.com/imagebuilder/lat
 
 import subprocess
 from collections.abc import Iterator
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from jsonschema import Draft202012Validator, ValidationError  # type: ignore[import-untyped]
+
+from tests.deploy import raw
 
 _TEMPLATE = Path(__file__).resolve().parents[2] / "worker/image/image.yaml"
 
@@ -71,28 +72,14 @@ _SCHEMA: dict[str, Any] = {
 }
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms, each as the function it stands for."""
-
-
-def _function(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> dict[str, Any]:
-    if isinstance(node, yaml.ScalarNode):
-        return {name: loader.construct_scalar(node)}
-    assert isinstance(node, yaml.SequenceNode)
-    return {name: loader.construct_sequence(node, deep=True)}
-
-
-_Loader.add_multi_constructor("!", _function)
-
-
 @pytest.fixture(scope="module")
 def template() -> Any:
-    return yaml.load(_TEMPLATE.read_text(), _Loader)
+    return raw.template(_TEMPLATE)
 
 
 @pytest.fixture
 def document(template: Any) -> Any:
-    return deepcopy(yaml.safe_load(template["Resources"]["Component"]["Properties"]["Data"]))
+    return yaml.safe_load(template["Resources"]["Component"]["Properties"]["Data"])
 
 
 def scripts(document: Any) -> Iterator[str]:
@@ -155,7 +142,7 @@ def test_a_new_version_renews_all_that_is_immutable(template: Any) -> None:
         assert resources[name]["Properties"]["Version"] == {"Ref": "ImageVersion"}
     assert resources["Image"]["Properties"]["ImageRecipeArn"] == {"Ref": "Recipe"}
     assert resources["Recipe"]["Properties"]["Components"] == [{"ComponentArn": {"Ref": "Component"}}]
-    assert template["Outputs"]["WorkerImageId"]["Value"] == {"GetAtt": "Image.ImageId"}
+    assert template["Outputs"]["WorkerImageId"]["Value"] == {"Fn::GetAtt": ["Image", "ImageId"]}
 
 
 def test_the_build_instance_may_do_nothing_to_anything_else(template: Any) -> None:

@@ -4,16 +4,16 @@ systemd does not run in such a root; `systemctl.py` stands in for it and starts 
 """
 
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from shutil import rmtree
-from time import monotonic
 
 import pytest
 import yaml
 
 from tests.deploy.cleanroom import PYTHON, Room, make_base
 from tests.strategies import Conversation, get
+from tests.waiting import until
 
 _BUNDLE = "/srv/layer/python"
 _SETTINGS = "/etc/settings.yaml"
@@ -74,13 +74,6 @@ def install(room: Room, *more: str, check: bool = True, **changed: str | None) -
     return done.returncode, done.stdout
 
 
-def until(look: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Wait for `look` to say so."""
-    deadline = monotonic() + seconds
-    while not look():
-        assert monotonic() < deadline, "it did not happen"
-
-
 def altered(room: Room, *commands: str) -> str:
     """A copy of the bundle in the room, changed by shell commands that run in its folder."""
     room.run("sh", "-euc", f"rm -rf /srv/altered; cp -R {_BUNDLE} /srv/altered; cd /srv/altered; {'; '.join(commands)}")
@@ -104,7 +97,8 @@ def test_a_clean_machine_replays_what_is_mirrored_to_it(room: Room) -> None:
 
         client = Conversation()
         room.python(_SEND, stdin="\n".join(part.hex() for part in (client.syn(), client.send(get("/etc/hostname")))))
-        until(lambda: 'replayer_responses_total{destination="http://127.0.0.1:8000",status="2xx"} 1.0' in metrics(room))
+        replayed = 'replayer_responses_total{destination="http://127.0.0.1:8000",status="2xx"} 1.0'
+        until("the request is replayed", lambda: replayed in metrics(room))
 
         room.run("systemctl", "stop", "replayer.service")
         assert room.read("/run/replayer.code") == "0"
@@ -196,7 +190,7 @@ def test_a_bundle_that_does_not_become_healthy_gives_way_to_the_one_before(room:
 def test_a_worker_that_never_ran_fails_with_the_end_of_its_log(room: Room) -> None:
     holder = "import socket, time; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('', 4789)); time.sleep(100)"
     with room.running(PYTHON, "-c", holder):
-        until(lambda: ":12B5" in room.read("/proc/net/udp"))
+        until("the port is held", lambda: ":12B5" in room.read("/proc/net/udp"))
         code, said = install(room, check=False)
 
     assert code == 1

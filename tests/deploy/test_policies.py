@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from lab.cloud.intrinsics import Substitution
-from lab.cloud.stack import PSEUDO, Stack
+from lab.cloud.stack import Stack
+from tests.deploy.given import REQUIRED, given
+from tests.functions.listed import FUNCTIONS, VALUES, filled_in, many
+from tests.functions.listed import statements as listed
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv/tools/checks/bin/python"
@@ -29,11 +30,6 @@ SPLIT = {"MirrorFrom", "MirrorTo", "NewSessionsBearOurName"}
 HARMLESS = {"Read", "List"}
 MANAGED = {"arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"}
 
-REQUIRED = {
-    "HandlerVpcId": "vpc-0123456789abcdef0",
-    "HandlerSubnetIds": "subnet-0123456789abcdef0,subnet-0123456789abcdef1",
-    "RequestsForwardDestination": "http://test.internal",
-}
 WIDE = {
     "ProductionVpcIds": "vpc-0123456789abcdef1,vpc-0123456789abcdef2",
     "ProductionSubnetIds": "subnet-0123456789abcdef2",
@@ -44,7 +40,7 @@ WIDE = {
     "GuardDutyFindings": "on",
     "InterfaceEvents": "on",
 }
-TEMPLATE = Stack.read(ROOT / "template.yaml").with_parameters(**REQUIRED)
+TEMPLATE: Stack = given()
 ENVIRONMENTS = Stack.read(ROOT / "examples/environments.yaml")
 IMAGE = Stack.read(ROOT / "worker/image/image.yaml")
 STACKS = {
@@ -56,18 +52,6 @@ STACKS = {
     "worker/image/image.yaml": IMAGE.with_parameters(
         VpcId=REQUIRED["HandlerVpcId"], SubnetId=REQUIRED["HandlerSubnetIds"].partition(",")[0]
     ),
-}
-
-#: Values for the parameters that functions/permissions.yaml names, by how their names end.
-ENDINGS = {
-    "Parameter": "/replay/{}",
-    "QueueArn": "arn:aws:sqs:eu-west-1:123456789012:replay-{}",
-    "DeadLettersArn": "arn:aws:sqs:eu-west-1:123456789012:replay-{}",
-    "EventBusArn": "arn:aws:events:eu-west-1:123456789012:event-bus/default",
-    "VpcArns": "arn:aws:ec2:eu-west-1:123456789012:vpc/*",
-    "Keys": "TrafficReplay",
-    "LogGroupArn": "arn:aws:logs:eu-west-1:123456789012:log-group:/aws/lambda/replay-{}:*",
-    "FunctionName": "replay-{}",
 }
 
 
@@ -82,10 +66,6 @@ class Grant:
     @property
     def sid(self) -> str:
         return str(self.statement.get("Sid", ""))
-
-
-def many(value: object) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def statements(document: object) -> list[Mapping[str, Any]]:
@@ -105,42 +85,35 @@ def of_stack(stack: Stack) -> Iterator[Grant]:
 
 
 def of_list() -> Iterator[Grant]:
-    """Of functions/permissions.yaml, in which a list parameter is written as one of its items."""
-
-    def look_up(name: str, _: str | None) -> str:
-        if name in PSEUDO:
-            return str(PSEUDO[name])
-        (shape,) = (shape for ending, shape in ENDINGS.items() if name.endswith(ending))
-        return shape.format(name)
-
-    def put_in(node: Any) -> Any:
-        if isinstance(node, dict):
-            return {key: put_in(value) for key, value in node.items()}
-        if isinstance(node, list):
-            return [put_in(value) for value in node]
-        return substitution.of({"Fn::Sub": node}) if isinstance(node, str) else node
-
-    substitution = Substitution(look_up)
-    for function, parts in yaml.safe_load((ROOT / "functions/permissions.yaml").read_text())["functions"].items():
-        for statement in (statement for part in parts.values() for statement in put_in(part)):
+    """Of functions/permissions.yaml."""
+    for function in FUNCTIONS:
+        for statement in filled_in(list(listed(function)), VALUES):
             yield Grant(function, statement)
 
 
-def judge(grants: list[Grant]) -> list[Mapping[str, Any]]:
-    documents = {
-        str(number): {"Version": "2012-10-17", "Statement": [grant.statement]} for number, grant in enumerate(grants)
-    }
+def text_of(grant: Grant) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": [grant.statement]}, sort_keys=True)
+
+
+@cache
+def verdicts() -> Mapping[str, Mapping[str, Any]]:
+    """On every statement there is, all at once: parliament takes longer to start than to judge."""
+    stacks = (grant for stack in STACKS.values() for grant in of_stack(stack))
+    texts = {text_of(grant) for grant in (*stacks, *of_list(), *planted())}
+    documents = {text: json.loads(text) for text in texts}
     done = subprocess.run(
         [PYTHON, JUDGE], input=json.dumps(documents), capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    return list(json.loads(done.stdout).values())
+    found: Mapping[str, Mapping[str, Any]] = json.loads(done.stdout)
+    return found
 
 
 def faults(grants: list[Grant]) -> list[str]:
     """What is wrong with them, each with its place."""
     found = []
-    for grant, verdict in zip(grants, judge(grants), strict=True):
+    for grant in grants:
+        verdict = verdicts()[text_of(grant)]
         wrong = [*unsound(grant, verdict["findings"], grants), *too_wide(grant, verdict["levels"])]
         found += [f"{grant.where} {grant.sid}: {words}" for words in wrong]
     return found
@@ -275,16 +248,14 @@ PLANTED: list[tuple[Mapping[str, Any], str]] = [
 ]
 
 
-@cache
-def faults_of_planted() -> str:
-    grants = [
+def planted() -> list[Grant]:
+    return [
         Grant(f"planted {number}", {"Effect": "Allow", **statement}, borne="Principal" in statement)
         for number, (statement, _) in enumerate(PLANTED)
     ]
-    return "\n".join(faults(grants))
 
 
 @pytest.mark.parametrize("number", range(len(PLANTED)))
 def test_what_is_unsound_or_too_wide_is_found(number: int) -> None:
-    found = [line for line in faults_of_planted().splitlines() if line.startswith(f"planted {number} ")]
-    assert any(PLANTED[number][1] in line for line in found), found
+    grants = planted()
+    assert [line for line in faults(grants) if line.startswith(f"planted {number} ") and PLANTED[number][1] in line]

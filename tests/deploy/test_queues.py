@@ -1,6 +1,7 @@
 """Queues between events and functions: who may write to them, what becomes of what cannot be dealt with.
 
-The emulator delivers without a queue policy, takes any visibility and drops functions' dead-letter queues.
+The emulator judges a queue's policy and its visibility as AWS does, for the events of one story. Here it is said of
+every rule and queue, with what the emulator is blind to: dead letters of functions, encryption, how many run at once.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 
 from lab.cloud.stack import Resource, Stack
-from tests.deploy.given import given, many
+from tests.deploy.given import given
+from tests.functions.listed import many
 
 QUEUES = frozenset(
     ("ReconcileQueue", "AutotagQueue", "ReconcileDeadLetters", "AutotagDeadLetters", "LifecycleDeadLetters")

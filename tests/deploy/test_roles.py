@@ -3,19 +3,14 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
 
 import pytest
-import yaml
 
 from lab.cloud.stack import Stack
-from tests.deploy.given import ROOT, given, many
+from tests.deploy.given import given
+from tests.functions.listed import FUNCTIONS, Statement, Values, filled_in, many
+from tests.functions.listed import statements as listed
 
-type Statement = Mapping[str, Any]
-
-LISTED: Mapping[str, Mapping[str, Sequence[Statement]]] = yaml.safe_load(
-    (ROOT / "functions/permissions.yaml").read_text()
-)["functions"]
 ROLES = {"reconcile": "ReconcileRole", "autotag": "AutotagRole", "lifecycle": "LifecycleRole"}
 HERE = "arn:aws:ec2:eu-west-1:123456789012"
 
@@ -51,7 +46,7 @@ def everywhere(stack: Stack) -> Iterator[tuple[str, Statement]]:
 # The list
 
 
-def expected(stack: Stack, values: Mapping[str, str]) -> Mapping[str, str | list[str]]:
+def expected(stack: Stack, values: Mapping[str, str]) -> Values:
     """What docs/permissions.md has the stack fill in."""
     vpcs = [f"arn:*:ec2:*:*:vpc/{vpc}" for vpc in values.get("ProductionVpcIds", "").split(",") if vpc]
     return {
@@ -72,23 +67,12 @@ def expected(stack: Stack, values: Mapping[str, str]) -> Mapping[str, str | list
     }
 
 
-def filled_in(node: Any, values: Mapping[str, str | list[str]]) -> Any:
-    if isinstance(node, Mapping):
-        return {key: filled_in(value, values) for key, value in node.items()}
-    if isinstance(node, list):
-        return [item for part in node for item in many(filled_in(part, values))]
-    if not isinstance(node, str):
-        return node
-    alone = re.fullmatch(r"\$\{([^}]+)\}", node)
-    return values[alone[1]] if alone else re.sub(r"\$\{([^}]+)\}", lambda found: str(values[found[1]]), node)
-
-
 @SETS
-@pytest.mark.parametrize("function", sorted(LISTED))
+@pytest.mark.parametrize("function", sorted(FUNCTIONS))
 def test_a_function_may_do_what_is_listed_and_nothing_else(function: str, values: Mapping[str, str]) -> None:
     stack = given(**values)
-    listed = [*LISTED[function]["code"], *LISTED[function]["platform"]]
-    assert list(statements(stack, ROLES[function])) == filled_in(listed, expected(stack, values))
+    wanted = filled_in(list(listed(function, "code", "platform")), expected(stack, values))
+    assert list(statements(stack, ROLES[function])) == wanted
 
 
 @SETS

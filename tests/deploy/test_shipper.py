@@ -4,7 +4,6 @@ Every selected metric costs money (one custom metric each, for the one dimension
 either selected or left out for a reason; the reasons stand here.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,11 @@ from typing import Any
 import pytest
 import yaml
 from jsonschema import Draft4Validator, ValidationError  # type: ignore[import-untyped]
-from prometheus_client.parser import text_string_to_metric_families
 
-from replayer.ledger import Ledger
-from replayer.metrics import Reading, exposition
+from mirroring.telemetry import NAMESPACE
 from replayer.settings import Settings
+from tests.deploy.shipped import IMAGE, agent, declaration, exposed, processor, shipped
 
-_IMAGE = Path(__file__).resolve().parents[2] / "worker/image"
 _LEFT_OUT = {
     "framed_bytes": "requests_framed says it",
     "duplicate_bytes": "normal with retransmissions",
@@ -150,41 +147,24 @@ _SCHEMA: dict[str, Any] = {
 
 
 @pytest.fixture
-def agent() -> Any:
-    return json.loads((_IMAGE / "cloudwatch-agent.json").read_text())
-
-
-@pytest.fixture
 def scrape() -> Any:
-    document = yaml.safe_load((_IMAGE / "prometheus.yaml").read_text())
-    (job,) = document["scrape_configs"]
+    (job,) = yaml.safe_load((IMAGE / "prometheus.yaml").read_text())["scrape_configs"]
     return job
 
 
-def exposed() -> set[str]:
-    """The names of all samples of a worker that has replayed to a destination."""
-    ledger = Ledger()
-    ledger.destination("http://test.internal")
-    reading = Reading(ledger, shards=2, shards_alive=2, generation=1, config_errors=0, receive_buffer=1)
-    families = text_string_to_metric_families(exposition(reading).decode())
-    return {sample.name for family in families for sample in family.samples}
-
-
-def test_it_is_of_the_form_that_the_agent_asks_for(agent: Any) -> None:
-    Draft4Validator(_SCHEMA).validate(agent)
-    agent["logs"]["metrics_collected"]["prometheus"]["emf_processor"]["metric_declarations"] = []
+def test_it_is_of_the_form_that_the_agent_asks_for() -> None:
+    content = agent()
+    Draft4Validator(_SCHEMA).validate(content)
+    content["logs"]["metrics_collected"]["prometheus"]["emf_processor"]["metric_declarations"] = []
     with pytest.raises(ValidationError):
-        Draft4Validator(_SCHEMA).validate(agent)
+        Draft4Validator(_SCHEMA).validate(content)
 
 
-def test_each_metric_of_the_worker_is_selected_or_left_out_for_a_reason(agent: Any) -> None:
-    (declaration,) = agent["logs"]["metrics_collected"]["prometheus"]["emf_processor"]["metric_declaration"]
-    patterns, names = declaration["metric_selectors"], exposed()
-    unused = [pattern for pattern in patterns if not any(re.search(pattern, name) for name in names)]
-    selected = {name for name in names if any(re.search(pattern, name) for pattern in patterns)}
-
-    assert unused == []
-    assert _plain(names - selected) == set(_LEFT_OUT)
+def test_each_metric_of_the_worker_is_selected_or_left_out_for_a_reason() -> None:
+    selected = shipped()
+    patterns = declaration()["metric_selectors"]
+    assert [pattern for pattern in patterns if not any(re.search(pattern, name) for name in selected)] == []
+    assert _plain(exposed() - selected) == set(_LEFT_OUT)
     assert not _plain(selected) & set(_LEFT_OUT)
 
 
@@ -192,21 +172,18 @@ def _plain(names: set[str]) -> set[str]:
     return {re.sub(r"^replayer_|_(total|bucket|count|sum)$", "", name) for name in names}
 
 
-def test_units_are_of_selected_metrics(agent: Any) -> None:
-    processor = agent["logs"]["metrics_collected"]["prometheus"]["emf_processor"]
-    (declaration,) = processor["metric_declaration"]
-    assert {f"^{name}$" for name in processor["metric_unit"]} <= set(declaration["metric_selectors"])
+def test_units_are_of_selected_metrics() -> None:
+    assert {f"^{name}$" for name in processor()["metric_unit"]} <= set(declaration()["metric_selectors"])
 
 
-def test_the_stack_is_the_only_dimension_and_a_label_of_what_is_scraped(agent: Any, scrape: Any) -> None:
-    processor = agent["logs"]["metrics_collected"]["prometheus"]["emf_processor"]
-    (declaration,) = processor["metric_declaration"]
+def test_the_stack_is_the_only_dimension_and_a_label_of_what_is_scraped(scrape: Any) -> None:
+    """And both halves of the stack write into one namespace."""
     (target,) = scrape["static_configs"]
-    assert processor["metric_namespace"] == "VpcTrafficReplay"
-    assert declaration["dimensions"] == [["service"]]
-    assert target["labels"]["service"] == "@SERVICE@"
-    assert declaration["source_labels"] == ["job"]
-    assert re.search(declaration["label_matcher"], scrape["job_name"])
+    assert processor()["metric_namespace"] == NAMESPACE
+    assert declaration()["dimensions"] == [["service"]]
+    assert target["labels"]["service"] == "@SERVICE@"  # the stack's name: see test_userdata
+    assert declaration()["source_labels"] == ["job"]
+    assert re.search(declaration()["label_matcher"], scrape["job_name"])
 
 
 def test_what_is_scraped_is_where_the_worker_serves_it(scrape: Any) -> None:
@@ -215,18 +192,18 @@ def test_what_is_scraped_is_where_the_worker_serves_it(scrape: Any) -> None:
     assert scrape["metrics_path"] == "/metrics"
 
 
-def test_the_log_that_is_shipped_is_the_one_that_the_service_writes(agent: Any) -> None:
-    (file,) = agent["logs"]["logs_collected"]["files"]["collect_list"]
-    assert f"StandardOutput=append:{file['file_path']}\n" in (_IMAGE / "replayer.service").read_text()
-    assert file["file_path"] in (_IMAGE / "logrotate.conf").read_text()
+def test_the_log_that_is_shipped_is_the_one_that_the_service_writes() -> None:
+    (file,) = agent()["logs"]["logs_collected"]["files"]["collect_list"]
+    assert f"StandardOutput=append:{file['file_path']}\n" in (IMAGE / "replayer.service").read_text()
+    assert file["file_path"] in (IMAGE / "logrotate.conf").read_text()
     assert file["log_stream_name"] == "{instance_id}"
 
 
 def test_placeholders_are_those_that_the_install_script_fills_in() -> None:
     text = "".join(path.read_text() for path in _configuration())
-    script = (_IMAGE / "install.sh").read_text()
+    script = (IMAGE / "install.sh").read_text()
     assert set(re.findall(r"@[A-Z_]+@", text)) == set(re.findall(r"s\|(@[A-Z_]+@)\|", script))
 
 
 def _configuration() -> list[Path]:
-    return [_IMAGE / "cloudwatch-agent.json", _IMAGE / "prometheus.yaml"]
+    return [IMAGE / "cloudwatch-agent.json", IMAGE / "prometheus.yaml"]

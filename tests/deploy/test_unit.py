@@ -1,4 +1,4 @@
-"""The service's unit file: correct, confined, and with room for what the worker does; and the scripts beside it."""
+"""The service's unit file: correct, confined, and with room for what the worker does."""
 
 import os
 import re
@@ -9,19 +9,17 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
-from time import monotonic
 
-import pytest
 import yaml
 
 from replayer.settings import Settings
 from replayer.supervisor import GRACE
 from tests.strategies import Conversation, get
+from tests.waiting import until
 
 _ROOT = Path(__file__).resolve().parents[2]
 _UNIT = _ROOT / "worker/image/replayer.service"
 _STRACE = ("strace", "--follow-forks", "--quiet=all")
-_SCRIPTS = sorted([*_ROOT.glob("worker/image/*.sh"), *_ROOT.glob("tools/*.sh")])
 
 
 def last(key: str) -> str:
@@ -116,7 +114,7 @@ def test_the_worker_makes_no_system_call_that_the_filter_refuses(tmp_path: Path)
         )
         with worker:
             try:
-                answers(f"http://{settings['health_address']}/healthz")
+                until_it_answers(f"http://{settings['health_address']}/healthz")
                 client = Conversation()
                 for datagram in (client.syn(), client.send(get("/"))):
                     sender.sendto(datagram, ("127.0.0.1", int(str(settings["vxlan_port"]))))
@@ -125,7 +123,7 @@ def test_the_worker_makes_no_system_call_that_the_filter_refuses(tmp_path: Path)
                 with connection:
                     assert connection.recv(4096).startswith(b"GET / HTTP/1.1")
                     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-                answers(f"http://{settings['admin_address']}/metrics")
+                until_it_answers(f"http://{settings['admin_address']}/metrics")
                 traced = run("ps", "-o", "pid=", "--ppid", str(worker.pid)).stdout.split()[0]
                 os.kill(int(traced), signal.SIGHUP)
                 os.kill(int(traced), signal.SIGTERM)
@@ -144,19 +142,13 @@ def free_port(kind: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def answers(url: str) -> None:
-    """Wait until a page answers 200."""
-    deadline = monotonic() + 30
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5) as page:
-                assert page.status == 200
-                return
-        except OSError:
-            assert monotonic() < deadline, f"{url} does not answer"
+def until_it_answers(url: str) -> None:
+    until(f"{url} answers", lambda: answers(url))
 
 
-@pytest.mark.parametrize("script", _SCRIPTS, ids=lambda path: path.name)
-def test_scripts_are_clean(script: Path) -> None:
-    done = run("shellcheck", script)
-    assert (done.returncode, done.stdout) == (0, "")
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as page:
+            return bool(page.status == 200)
+    except OSError:
+        return False

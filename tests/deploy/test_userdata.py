@@ -53,6 +53,11 @@ test ! -e "$PLACE/broken" || exit 1
 """
 
 
+def user_data(**values: str) -> str:
+    text: str = given(**values).resources["WorkerLaunchTemplate"].properties["LaunchTemplateData"]["UserData"]
+    return text
+
+
 class Instance:
     """A machine that boots: all its programs lie in one folder, and so does what they answer."""
 
@@ -83,11 +88,10 @@ class Instance:
         (self.place / _AGENT).parent.mkdir(parents=True)
         self.program(f"../{_AGENT}", "")
 
-    def boot(self) -> tuple[int, str]:
-        """Run user data; its exit code, and the last line on the console."""
+    def boot(self, **values: str) -> tuple[int, str]:
+        """Run the user data of a stack of these values; its exit code, and the last line on the console."""
         architecture, instance_type = _MACHINES[platform.machine()]
-        stack = given(WorkerArchitecture=architecture, InstanceType=instance_type)
-        script = stack.resources["WorkerLaunchTemplate"].properties["LaunchTemplateData"]["UserData"]
+        script = user_data(WorkerArchitecture=architecture, InstanceType=instance_type, **values)
         done = subprocess.run(
             ["bash", "-c", script.replace("/opt/aws/", f"{self.place}/opt/aws/")],
             check=False,
@@ -111,6 +115,13 @@ class Instance:
         return [call.removeprefix(f"{program} ") for call in self.calls if call.startswith(f"{program} ")]
 
     @property
+    def options(self) -> dict[str, str]:
+        """What install.sh was told."""
+        (arguments,) = self.called("install.sh")
+        words = arguments.split()
+        return dict(zip(words[::2], words[1::2], strict=True))
+
+    @property
     def signals(self) -> list[str]:
         """What CloudFormation was told."""
         return [call.split("--status ")[1] for call in self.called("aws") if "signal-resource" in call]
@@ -127,9 +138,9 @@ def test_a_fresh_machine_installs_the_packages_then_the_layer_and_signals_succes
     assert (code, instance.signals) == (0, ["SUCCESS"]), said
     (packages,) = instance.called("dnf")
     assert packages.endswith("install python3.13 amazon-cloudwatch-agent")
-    (arguments,) = instance.called("install.sh")
-    words = arguments.split()
-    options = dict(zip(words[::2], words[1::2], strict=True))
+    asked = [call for call in instance.called("aws") if call.startswith("lambda ")]
+    assert all(given().ref("WorkerLayer") in call for call in asked) and len(asked) == 2  # where it is, and its hash
+    options = instance.options
     bundle = options.pop("--bundle")
     assert options == {
         "--python": str(instance.place / "bin/python3.13"),
@@ -147,6 +158,12 @@ def test_a_fresh_machine_installs_the_packages_then_the_layer_and_signals_succes
         "--unique-id i-0a1b2c3d4e5f60718",
     ):
         assert words_of in told
+
+
+def test_a_worker_reads_the_settings_that_the_stack_was_given(instance: Instance) -> None:
+    instance.bake()
+    assert instance.boot(WorkerSettingsParameter="/shop/worker.yaml")[0] == 0
+    assert instance.options["--config"] == "ssm:/shop/worker.yaml"
 
 
 def test_an_image_with_the_packages_needs_no_package_manager(instance: Instance) -> None:
@@ -217,7 +234,7 @@ def test_a_group_that_scales_out_by_itself_waits_for_no_signal(instance: Instanc
 
 
 def test_the_script_is_clean_and_small() -> None:
-    script = given().resources["WorkerLaunchTemplate"].properties["LaunchTemplateData"]["UserData"]
+    script = user_data()
     # What Fn::Sub puts in makes conditions constant (2050, 2194), and needs no quotes (2086).
     done = subprocess.run(
         ["shellcheck", "--exclude=SC2050,SC2194,SC2086", "-"],

@@ -6,16 +6,14 @@ builders in `runtime` that its modules mention, and the names of API operations 
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import botocore.session
 import pytest
-import yaml
 
 from mirroring.bus import DETAIL_TYPE, SOURCE
 from mirroring.model import (
@@ -29,13 +27,10 @@ from mirroring.model import (
     STACK_TAG,
     UNTIL_TAG,
 )
-
-type Statement = Mapping[str, Any]
+from tests.functions.listed import DOCUMENT, FUNCTIONS, TEXT, VALUES, filled_in, many, statements
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "layers/mirroring/mirroring"
-DOCUMENT: Mapping[str, Any] = yaml.safe_load((ROOT / "functions/permissions.yaml").read_text())
-FUNCTIONS: Mapping[str, Mapping[str, Sequence[Statement]]] = DOCUMENT["functions"]
 
 #: Modules whose every line a function may run, beside its app.
 MODULES = {
@@ -125,15 +120,6 @@ def called(function: str) -> set[str]:
 # What is allowed
 
 
-def many(value: object) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def statements(function: str, part: str | None = None) -> Iterator[Statement]:
-    for name in (part,) if part else ("code", "platform"):
-        yield from FUNCTIONS[function][name]
-
-
 def granted(function: str, part: str) -> set[str]:
     return {action for statement in statements(function, part) for action in many(statement["Action"])}
 
@@ -207,8 +193,7 @@ def test_no_write_is_allowed_everywhere(function: str) -> None:
 
 
 def test_placeholders_are_known_and_used() -> None:
-    text = (ROOT / "functions/permissions.yaml").read_text().split("functions:\n", 1)[1]
-    used = set(re.findall(r"\$\{([^}]+)}", text))
+    used = set(re.findall(r"\$\{([^}]+)}", TEXT.split("functions:\n", 1)[1]))
     own = {name for name in used if not name.startswith("AWS::")}
     assert own == DOCUMENT["parameters"].keys()
     assert used - own == {"AWS::Partition", "AWS::Region", "AWS::AccountId", "AWS::StackName"}
@@ -221,39 +206,7 @@ def test_the_docs_name_every_parameter() -> None:
 
 # What would happen: an evaluation of the few operators that the list uses
 
-VALUES = {
-    "AWS::Partition": "aws",
-    "AWS::Region": "eu-west-1",
-    "AWS::AccountId": "123456789012",
-    "AWS::StackName": "replay",
-    "PolicyParameter": "/replay/policy",
-    "DefaultPolicyParameter": "/replay/policy-default",
-    "StateParameter": "/replay/state",
-    "QueueArn": "arn:aws:sqs:eu-west-1:123456789012:reconcile",
-    "AutotagQueueArn": "arn:aws:sqs:eu-west-1:123456789012:autotag",
-    "EventBusArn": "arn:aws:events:eu-west-1:123456789012:event-bus/default",
-    "SourceVpcArns": ["arn:aws:ec2:eu-west-1:123456789012:vpc/vpc-1", "arn:aws:ec2:eu-west-1:123456789012:vpc/vpc-2"],
-    "AutotagKeys": ["env", "team"],
-    "ReconcileLogGroupArn": "arn:aws:logs:eu-west-1:123456789012:log-group:reconcile:*",
-    "AutotagLogGroupArn": "arn:aws:logs:eu-west-1:123456789012:log-group:autotag:*",
-    "LifecycleLogGroupArn": "arn:aws:logs:eu-west-1:123456789012:log-group:lifecycle:*",
-    "LifecycleFunctionName": "replay-lifecycle",
-    "LifecycleDeadLettersArn": "arn:aws:sqs:eu-west-1:123456789012:lifecycle-dead-letters",
-}
 EC2 = "arn:aws:ec2:eu-west-1:123456789012"
-
-
-def filled_in(value: object) -> list[str]:
-    """A value of the list as the stack makes it."""
-    found: list[str] = []
-    for text in many(value):
-        whole = re.fullmatch(r"\$\{(\w+)}", text)
-        listed = VALUES.get(whole[1]) if whole else None
-        if isinstance(listed, list):
-            found += listed
-        else:
-            found.append(re.sub(r"\$\{([^}]+)}", lambda name: str(VALUES[name[1]]), text))
-    return found
 
 
 @dataclass
@@ -276,13 +229,13 @@ class Call:
 def allowed(function: str, call: Call) -> bool:
     return any(
         call.action in many(statement["Action"])
-        and any(fnmatchcase(call.resource, pattern) for pattern in filled_in(statement["Resource"]))
+        and any(fnmatchcase(call.resource, pattern) for pattern in many(statement["Resource"]))
         and all(
-            holds(operator, call.keys().get(key), filled_in(wanted))
+            holds(operator, call.keys().get(key), many(wanted))
             for operator, keys in statement.get("Condition", {}).items()
             for key, wanted in keys.items()
         )
-        for statement in statements(function)
+        for statement in filled_in(list(statements(function)), VALUES)
     )
 
 

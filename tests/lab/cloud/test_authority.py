@@ -5,46 +5,21 @@ functions/permissions.yaml; how `questions` reads a request is in test_questions
 """
 
 import json
-import re
-import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from botocore.exceptions import ClientError
 
-from lab.cloud.emulator import PYTHON, ROOT, Emulator, emulator
+from lab.cloud.emulator import Emulator, emulator
 from mirroring.bus import DETAIL_TYPE, SOURCE
 from mirroring.model import CONFIG_TAG, OPT_OUT_TAG, OWNER_TAG, SOURCE_TAG, STACK_TAG
+from tests.functions.listed import FUNCTIONS, VALUES, filled_in, statements
 
-FUNCTIONS: Mapping[str, Mapping[str, Any]] = yaml.safe_load((ROOT / "functions/permissions.yaml").read_text())[
-    "functions"
-]
 EC2 = "arn:aws:ec2:eu-west-1:123456789012"
 STACK = "replay"
 OURS = {OWNER_TAG: STACK, SOURCE_TAG: "web"}
-VALUES: Mapping[str, str | list[str]] = {
-    "AWS::Partition": "aws",
-    "AWS::Region": "eu-west-1",
-    "AWS::AccountId": "123456789012",
-    "AWS::StackName": STACK,
-    "PolicyParameter": "/replay/policy",
-    "DefaultPolicyParameter": "/replay/policy-default",
-    "StateParameter": "/replay/state",
-    "QueueArn": "arn:aws:sqs:eu-west-1:123456789012:reconcile",
-    "AutotagQueueArn": "arn:aws:sqs:eu-west-1:123456789012:autotag",
-    "EventBusArn": "arn:aws:events:eu-west-1:123456789012:event-bus/default",
-    "AutotagKeys": ["env", "team"],
-    "ReconcileLogGroupArn": "arn:aws:logs:eu-west-1:123456789012:log-group:/aws/lambda/replay-reconcile:*",
-    "AutotagLogGroupArn": "arn:aws:logs:eu-west-1:123456789012:log-group:/aws/lambda/replay-autotag:*",
-    "LifecycleLogGroupArn": "arn:aws:logs:eu-west-1:123456789012:log-group:/aws/lambda/replay-lifecycle:*",
-    "LifecycleFunctionName": "replay-lifecycle",
-    "LifecycleDeadLettersArn": "arn:aws:sqs:eu-west-1:123456789012:lifecycle-dead",
-}
-
 
 # The account
 
@@ -139,23 +114,9 @@ def listed(tags: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
-def filled_in(value: Any, values: Mapping[str, str | list[str]]) -> Any:
-    """As CloudFormation would: an item that names a list stands for its items."""
-    if isinstance(value, dict):
-        return {key: filled_in(one, values) for key, one in value.items()}
-    if isinstance(value, list):
-        filled = [filled_in(one, values) for one in value]
-        return [text for one in filled for text in (one if isinstance(one, list) else [one])]
-    whole = re.fullmatch(r"\$\{([^}]+)}", value)
-    if whole:
-        return values[whole[1]]
-    return re.sub(r"\$\{([^}]+)}", lambda name: str(values[name[1]]), value)
-
-
 def statements_of(function: str, vpc: str) -> list[Mapping[str, Any]]:
-    parts = FUNCTIONS[function]
-    every = [*parts["code"], *parts["platform"]]
-    filled: list[Mapping[str, Any]] = filled_in(every, {**VALUES, "SourceVpcArns": [f"{EC2}:vpc/{vpc}"]})
+    values = {**VALUES, "SourceVpcArns": [f"{EC2}:vpc/{vpc}"]}
+    filled: list[Mapping[str, Any]] = filled_in(list(statements(function)), values)
     return filled
 
 
@@ -568,28 +529,3 @@ def test_a_request_without_tags_has_no_tag_keys(scene: Scene, condition: Mapping
     scene.grant([grant])
     answer = code(scene.client("ec2", "asked").delete_tags, Resources=[scene.instance], DryRun=True)
     assert answer == ("DryRunOperation" if holds else "UnauthorizedOperation")
-
-
-# Another ministack
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "authority.PINNED = '1.5.32'",
-        "iam_evaluator.enforce = lambda access_key_id, iam_action: None",
-        "app.enforce = iam_evaluator.enforce",
-        "iam_evaluator._CONDITION_OPS['arnlike'] = lambda actual, expected: False",
-    ],
-)
-def test_another_ministack_is_not_taught(change: str, tmp_path: Path) -> None:
-    program = (
-        "from ministack import app\nfrom ministack.core import iam_evaluator\nfrom lab.cloud import authority\n"
-        f"{change}\n"
-        "try:\n    authority.teach()\nexcept authority.StrangeMinistack as error:\n    print('refused:', error)\n"
-    )
-    environment = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [PYTHON, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.startswith("refused: ")

@@ -1,19 +1,12 @@
 """What ministack makes of a template's conditions: as much as CloudFormation."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from lab.cloud.emulator import Emulator, emulator
-
-
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[Emulator]:
-    with emulator(auth=False) as cloud:
-        yield cloud
+from lab.cloud.emulator import Emulator
 
 
 def _second(blocks: str) -> dict[str, Any]:

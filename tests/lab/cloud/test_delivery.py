@@ -1,18 +1,90 @@
-"""A schedule's event reaches the targets of its own rule."""
+"""Events as services send them, and queues that rules may write into: as much as EventBridge delivers."""
 
 import json
-from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from lab.cloud.emulator import Emulator, emulator
+from lab.cloud.emulator import Emulator, EmulatorError
 from lab.cloud.events import ACCOUNT, REGION, sample
 
 
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[Emulator]:
-    with emulator(auth=False) as cloud:
-        yield cloud
+class Wiring:
+    """A rule with one queue, and a dead-letter queue; who may send to which is up to the test."""
+
+    def __init__(self, cloud: Emulator, name: str) -> None:
+        self.sqs, bus = cloud.client("sqs"), cloud.client("events")
+        self.queue, self.letters = self._queue(name), self._queue(f"{name}-letters")
+        self.rule = bus.put_rule(Name=name, EventPattern=json.dumps({"source": ["aws.ec2"]}))["RuleArn"]
+        target = {"Id": "1", "Arn": self.arn(self.queue), "DeadLetterConfig": {"Arn": self.arn(self.letters)}}
+        bus.put_targets(Rule=name, Targets=[target])
+
+    def _queue(self, name: str) -> str:
+        url: str = self.sqs.create_queue(QueueName=name)["QueueUrl"]
+        return url
+
+    def arn(self, queue: str) -> str:
+        return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{queue.rsplit('/', 1)[1]}"
+
+    def let_in(self, queue: str, source: str) -> None:
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"Service": "events.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": self.arn(queue),
+            "Condition": {"ArnEquals": {"aws:SourceArn": source}},
+        }
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        self.sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": policy})
+
+    def received(self, queue: str) -> list[dict[str, Any]]:
+        answer = self.sqs.receive_message(QueueUrl=queue, MessageAttributeNames=["All"])
+        return list(answer.get("Messages", []))
+
+
+def test_an_event_of_a_service_arrives_as_it_is(cloud: Emulator) -> None:
+    wiring, event = Wiring(cloud, "arrives"), sample("ec2-instance-running")
+    wiring.let_in(wiring.queue, wiring.rule)
+    assert cloud.emit(event) == event["id"]
+    [message] = wiring.received(wiring.queue)
+    assert json.loads(message["Body"]) == {"version": "0", **event}
+    cloud.emit(sample("tag-change"))
+    assert wiring.received(wiring.queue) == []
+
+
+@pytest.mark.parametrize("source", ["", f"arn:aws:events:{REGION}:{ACCOUNT}:rule/another"])
+def test_a_rule_that_the_queue_does_not_let_in_sends_to_the_dead_letters(cloud: Emulator, source: str) -> None:
+    wiring = Wiring(cloud, f"dead{len(source)}")
+    wiring.let_in(wiring.letters, wiring.rule)
+    if source:
+        wiring.let_in(wiring.queue, source)
+    cloud.emit(sample("ec2-instance-stopped"))
+    assert wiring.received(wiring.queue) == []
+    [message] = wiring.received(wiring.letters)
+    told = {name: value["StringValue"] for name, value in message["MessageAttributes"].items()}
+    assert told == {
+        "RULE_ARN": wiring.rule,
+        "TARGET_ARN": wiring.arn(wiring.queue),
+        "ERROR_CODE": "NO_PERMISSIONS",
+    }
+
+
+def test_an_event_that_nobody_may_take_is_lost(cloud: Emulator) -> None:
+    wiring = Wiring(cloud, "lost")
+    cloud.emit(sample("ec2-instance-stopped"))
+    assert wiring.received(wiring.queue) == [] == wiring.received(wiring.letters)
+    assert "event dropped: NO_PERMISSIONS" in cloud.output()
+
+
+def test_services_events_come_by_the_side_door_alone(cloud: Emulator) -> None:
+    entry = {"Source": "aws.ec2", "DetailType": "x", "Detail": "{}"}
+    [answer] = cloud.client("events").put_events(Entries=[entry])["Entries"]
+    assert answer["ErrorCode"] == "NotAuthorizedForSourceException"
+    with pytest.raises(EmulatorError, match="without id, account"):
+        cloud.emit({"source": "aws.ec2", "detail-type": "x"})
+
+
+# Schedules
 
 
 def _queue(cloud: Emulator, rule: str, state: str) -> str:

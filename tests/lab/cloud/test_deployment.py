@@ -1,37 +1,31 @@
 """The SAM CLI as a process; that it builds, deploys and deletes our stack is tests/deploy's story."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lab.cloud.deployment import ARCHITECTURES, Deployment, DeploymentError
-from lab.cloud.emulator import Emulator, emulator
+from lab.cloud.emulator import Emulator
 
-
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[Emulator]:
-    with emulator(auth=False) as cloud:
-        yield cloud
+WORDS = {"None": "", "Many": "with spaces, commas = signs"}
 
 
 def _deployment(cloud: Emulator, folder: Path, kind: str) -> Deployment:
     template = {
-        "Parameters": {name: {"Type": "String", "Default": "none"} for name in (*ARCHITECTURES, "Words")},
+        "Parameters": {name: {"Type": "String", "Default": "none"} for name in (*ARCHITECTURES, *WORDS)},
         "Resources": {"Queue": {"Type": kind}},
-        "Outputs": {"Words": {"Value": {"Ref": "Words"}}},
+        "Outputs": {name: {"Value": {"Ref": name}} for name in WORDS},
     }
     path = folder / "template.json"
     path.write_text(json.dumps(template))
     return Deployment(cloud, "small", path, folder)
 
 
-@pytest.mark.parametrize("words", ["", "with spaces, commas = signs"])
-def test_values_reach_the_stack_as_they_are(cloud: Emulator, tmp_path: Path, words: str) -> None:
+def test_values_reach_the_stack_as_they_are(cloud: Emulator, tmp_path: Path) -> None:
     stack = _deployment(cloud, tmp_path, "AWS::SQS::Queue")
-    stack.deploy(Words=words)
-    assert stack.outputs == {"Words": words}
+    stack.deploy(template=None, **WORDS)
+    assert stack.outputs == WORDS
     assert stack.resources.keys() == {"Queue"} == stack.described.keys()
     assert "AWS::SQS::Queue" in stack.uploaded().read_text()
     assert "Deleted successfully" in stack.delete()
