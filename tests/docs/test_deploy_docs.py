@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Decimal
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from mirroring.prices import LIST_PRICE
+from tests.deploy.raw import template
 from tests.docs.commands import commands, faults, mentioned
 from tests.docs.variables import unassigned
 
@@ -145,7 +144,7 @@ def test_the_parameters_are_those_of_the_template() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_outputs_and_logical_ids_are_there(page: Path) -> None:
-    stacks = [template(name) for name in TEMPLATES]
+    stacks = [template(ROOT / name) for name in TEMPLATES]
     outputs = {name for stack in stacks for name in stack["Outputs"]}
     words = [word for shown in commands(page.read_text()) for word in shown]
     assert {found for word in words for found in re.findall(r"OutputKey=='(\w+)'", word)} <= outputs
@@ -160,26 +159,8 @@ def test_parameters_that_commands_set_are_there(page: Path) -> None:
         names = {word.partition("=")[0] for word in words if re.match(r"[A-Z][a-z]\w+=", word)}
         names |= {name for word in words for name in re.findall(r"ParameterKey=(\w+)", word)}
         of = next((after for word, after in pairwise(words) if word == "--template-file"), TEMPLATES[0])
-        known = template(of if of in TEMPLATES else TEMPLATES[0])["Parameters"]
+        known = template(ROOT / (of if of in TEMPLATES else TEMPLATES[0]))["Parameters"]
         assert names - {"ParameterKey", "Name", "Key"} <= known.keys()
-
-
-def template(name: str = "template.yaml") -> Any:
-    """A template, its short tags read as plain values."""
-
-    class Loader(yaml.SafeLoader):
-        pass
-
-    def plain(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
-        if isinstance(node, yaml.ScalarNode):
-            return loader.construct_scalar(node)
-        if isinstance(node, yaml.SequenceNode):
-            return loader.construct_sequence(node, deep=True)
-        assert isinstance(node, yaml.MappingNode)
-        return loader.construct_mapping(node, deep=True)
-
-    Loader.add_multi_constructor("!", plain)
-    return yaml.load((ROOT / name).read_text(), Loader)
 
 
 def tables(text: str, first: str) -> list[Table]:
