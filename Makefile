@@ -26,6 +26,11 @@ SCRIPTS = .ci/run $(shell find . -name '*.sh' -not -path './.*')
 # Functions and layers are built by a python3.13 on PATH. Where nobody is called, any Region does, but there must be one.
 SAM = PATH="$(CURDIR)/$(BIN):$$PATH" SAM_CLI_TELEMETRY=0 $(TOOLS)/sam/bin/sam
 OFFLINE = AWS_DEFAULT_REGION=us-east-1
+ifndef AWS_DEFAULT_REGION
+ifdef AWS_REGION # which the AWS CLI reads, and neither SAM nor boto3
+export AWS_DEFAULT_REGION := $(AWS_REGION)
+endif
+endif
 ARCHITECTURES = $(BIN)/python tools/architectures.py
 
 # Set-up runs again when one of these changed, when the tree moved (.ready holds the place it was made for),
@@ -92,9 +97,10 @@ build: tools ## functions, layers and the worker's bundle into .aws-sam/, for AR
 		$(ARCHITECTURES) pin "$(ARCH)" $(ARGS)
 
 deploy: tools ## the stack into your AWS account; asks for its parameters, shows the changes, then asks again
-	@tools/credentials.sh
+	@$(ARCHITECTURES) choose "$(ARCH)" $(ARGS) >/dev/null
+	@tools/credentials.sh $(ARGS)
 	@$(MAKE) --no-print-directory build
-	@$(SAM) deploy --guided --parameter-overrides file://.aws-sam/answers.yaml $(ARGS)
+	@$(SAM) deploy --guided --confirm-changeset --parameter-overrides file://.aws-sam/answers.yaml $(ARGS)
 
 COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.13 --no-emit-index-url
 

@@ -216,7 +216,7 @@ def tree(tmp_path: Path) -> Path:
     (tmp_path / ".venv/lib").symlink_to(Path(sys.prefix) / "lib")
     for script, text in {
         "tools/setup-tools.sh": "#!/bin/sh\n",
-        "tools/credentials.sh": "#!/bin/sh\necho credentials >>calls\n",
+        "tools/credentials.sh": "#!/bin/sh\necho credentials $AWS_DEFAULT_REGION $* >>calls\n",
         ".venv/tools/sam/bin/sam": SAM,
     }.items():
         (tmp_path / script).parent.mkdir(parents=True, exist_ok=True)
@@ -250,9 +250,9 @@ def test_deploy_builds_and_asks_with_the_answers_of_last_time(tree: Path) -> Non
     done = make(tree, "deploy", "ARGS=--profile shop")
     assert (done.returncode, done.stderr) == (0, "")
     assert calls(tree) == [
-        "credentials",
+        "credentials --profile shop",
         "sam build --cached --parallel --parameter-overrides WorkerArchitecture=x86_64 LambdaArchitecture=arm64",
-        "sam deploy --guided --parameter-overrides file://.aws-sam/answers.yaml --profile shop",
+        "sam deploy --guided --confirm-changeset --parameter-overrides file://.aws-sam/answers.yaml --profile shop",
     ]
     assert pins(tree) == {name: [architecture] for name, architecture in MIXED.items()}
     assert yaml.safe_load((tree / ".aws-sam/answers.yaml").read_text()) == ANSWERS
@@ -294,4 +294,11 @@ def test_what_cannot_be_right_ends_before_anything_is_built(tree: Path, words: l
     done = make(tree, "deploy", *words)
     assert done.returncode != 0
     assert done.stderr.startswith(told)
-    assert calls(tree) == ["credentials"]
+    assert calls(tree) == []
+
+
+def test_the_region_that_the_aws_cli_reads_counts(tree: Path) -> None:
+    make(tree, "deploy", "AWS_REGION=eu-west-1")
+    assert calls(tree)[0] == "credentials eu-west-1"
+    make(tree, "deploy", "AWS_REGION=eu-west-1", "AWS_DEFAULT_REGION=eu-north-1")
+    assert calls(tree)[0] == "credentials eu-north-1"
