@@ -168,7 +168,8 @@ def main() -> None:
         signal.signal(number, lambda *_: ended.set())
     with strict_server() as account:
         populate(account)
-        settings = {**ENVIRONMENT, "AWS_REGION": account.region, "AWS_ENDPOINT_URL": account.url}
+        region = dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), account.region)  # not every program reads both
+        settings = {**ENVIRONMENT, **region, "AWS_ENDPOINT_URL": account.url}
         print("".join(f"export {name}={value}\n" for name, value in sorted(settings.items())), end="", flush=True)
         ended.wait()
 

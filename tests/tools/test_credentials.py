@@ -53,14 +53,14 @@ def test_a_profile_among_the_arguments_counts(config: Path) -> None:
 
 
 def test_it_tells_where_the_stack_would_go(config: Path, account: Account) -> None:
-    place = {"AWS_ENDPOINT_URL": account.url, **ENVIRONMENT}
+    place = {"AWS_ENDPOINT_URL": str(account.url), **ENVIRONMENT}
     done = ask(config, AWS_DEFAULT_REGION="eu-west-1", **place)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("deploy: account 123456789012, Region eu-west-1, as arn:")
 
 
 def test_another_region_than_that_of_the_deploy_before_is_refused(config: Path, account: Account) -> None:
-    place = {"AWS_ENDPOINT_URL": account.url, **ENVIRONMENT}
+    place = {"AWS_ENDPOINT_URL": str(account.url), **ENVIRONMENT}
     done = ask(config, AWS_DEFAULT_REGION="us-east-1", **place)
     assert done.returncode == 1
     assert "[default] that this is deployed to eu-west-1, and the Region here is us-east-1" in done.stderr
