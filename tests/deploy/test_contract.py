@@ -145,13 +145,24 @@ def test_an_operator_finds_what_there_is(stack: Stack) -> None:
     assert outputs["DefaultPolicyParameter"] == stack.ref("DefaultPolicy")
     assert outputs["Queue"] == stack.ref("ReconcileQueue")
     assert outputs["DeadLetters"] == stack.ref("ReconcileDeadLetters")
-    assert outputs["WorkerLogs"] == stack.ref("WorkerLogs")
-    assert outputs["ReconcileLogs"] == stack.ref("ReconcileLogs")
-    assert outputs["WorkerGroup"] == stack.ref("WorkerGroup")
+    of_their_own_name = """
+        AutotagDeadLetters AutotagLogs AutotagQueue LifecycleDeadLetters LifecycleLogs ReconcileFunction ReconcileLogs
+        WorkerGroup WorkerLogs
+    """
+    for name in of_their_own_name.split():
+        assert outputs[name] == stack.ref(name)
     assert outputs["WorkerSettingsParameter"] == stack.ref("WorkerSettings")
     dashboard = stack.ref("Dashboard")
     assert outputs["DashboardUrl"].startswith("https://console.aws.amazon.com/cloudwatch/home?region=eu-west-1")
     assert outputs["DashboardUrl"].endswith(f"#dashboards/dashboard/{dashboard}")
+
+
+@pytest.mark.parametrize(
+    ("partition", "console"), [("aws-cn", "console.amazonaws.cn"), ("aws-us-gov", "console.amazonaws-us-gov.com")]
+)
+def test_the_dashboard_is_found_in_every_partition(partition: str, console: str) -> None:
+    outputs = given().with_pseudo(Partition=partition).outputs
+    assert outputs["DashboardUrl"].startswith(f"https://{console}/cloudwatch/")
 
 
 def test_outputs_name_ones_own_parameters() -> None:

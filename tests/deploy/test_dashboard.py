@@ -88,6 +88,7 @@ def test_the_first_row_says_whether_all_is_well() -> None:
     first = [widget for widget in body()["widgets"] if row_of(widget) == 0]
     sessions, alarms = first
     assert {"desired", "actual"} <= set(names(sessions))
+    assert {line[-1]["stat"] for line in sessions["properties"]["metrics"]} == {"Maximum"}  # of looks, not their sum
     assert Counter(alarms["properties"]["alarms"]) == Counter(value(f"{name}.Arn") for name in ALARMS)
 
 
@@ -144,6 +145,9 @@ def test_queues_and_functions_are_shown_all() -> None:
     queues = {value(f"{name}.QueueName") for name, one in written.items() if one["Type"] == "AWS::SQS::Queue"}
     functions = {value(name) for name, one in written.items() if one["Type"] == "AWS::Serverless::Function"}
     assert instances("ApproximateNumberOfMessagesVisible") == queues
+    assert instances("ApproximateAgeOfOldestMessage") == {
+        value(f"{name}Queue.QueueName") for name in ("Reconcile", "Autotag")
+    }
     assert instances("Errors") == instances("Throttles") == instances("Duration") == functions
 
 
@@ -153,8 +157,47 @@ def test_the_log_shows_what_went_wrong() -> None:
     assert re.findall(r"SOURCE '([^']+)'", query) == [value("ReconcileLogs"), value("AutotagLogs")]
     for field in ("level", "why", "report.stopped", "message", "trouble", "code", "instance", "interface", "session"):
         assert re.search(rf"\b{re.escape(field)}\b", query)
-    assert "level in ['WARNING', 'ERROR']" in query
+    assert "level in ['WARNING', 'ERROR'] or @message like /Task timed out|Runtime exited/" in query
 
 
 def test_every_widget_is_of_this_region() -> None:
     assert {widget["properties"]["region"] for widget in [*widgets(), *widgets("log")]} == {PSEUDO["AWS::Region"]}
+
+
+def test_workers_health_and_findings_are_of_the_worst_moment() -> None:
+    """Minutes are not added up."""
+    [health] = [widget for widget in widgets() if "HealthyHostCount" in names(widget)]
+    assert {line[1]: line[-1]["stat"] for line in health["properties"]["metrics"]} == {
+        "HealthyHostCount": "Minimum",
+        "UnHealthyHostCount": "Maximum",
+    }
+    [findings] = [widget for widget in widgets() if "orphaned" in names(widget)]
+    assert findings["properties"]["stat"] == "Maximum"
+
+
+def test_what_is_named_is_named_as_cloudwatch_does() -> None:
+    """The full name, which is a part of the address."""
+    full = {
+        "LoadBalancer": value("NetworkLoadBalancer.LoadBalancerFullName"),
+        "TargetGroup": value("WorkerTargetGroup.TargetGroupFullName"),
+        "AutoScalingGroupName": value("WorkerGroup"),
+    }
+    lines = [line for widget in widgets() for line in widget["properties"]["metrics"] if isinstance(line[0], str)]
+    pairs = [pair for line in lines for pair in zip(line[2::2], line[3::2], strict=False)]
+    assert [(name, found) for name, found in pairs if name in full and found != full[name]] == []
+
+
+def test_a_number_is_called_what_it_is() -> None:
+    for widget in widgets():
+        for line in widget["properties"]["metrics"]:
+            if line[0] == "VpcTrafficReplay":
+                plain = re.sub(r"^replayer_|_total$", "", line[1]).replace("_", " ")
+                assert line[-1]["label"] in (plain, _CALLED.get(plain))
+
+
+_CALLED = {
+    "payload bytes": "TCP payload",
+    "lost bytes": "lost on the way",
+    "socket drops": "datagrams dropped",
+    "refused": "datagrams refused",
+}

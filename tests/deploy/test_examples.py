@@ -74,6 +74,39 @@ def test_private_subnets_go_out_by_a_nat_gateway_of_a_public_one(choice: str, ga
     assert set(nats.values()) <= public
 
 
+def routes(stack: Stack, subnet: str) -> list[Any]:
+    """The ways out of a subnet."""
+    tables = [
+        one.properties["RouteTableId"]
+        for one in stack.of_type("AWS::EC2::SubnetRouteTableAssociation").values()
+        if one.properties["SubnetId"] == stack.ref(subnet)
+    ]
+    ways = stack.of_type("AWS::EC2::Route").values()
+    return [way.properties for way in ways if [way.properties["RouteTableId"]] == tables]
+
+
+@pytest.mark.parametrize("zone", ["A", "B"])
+def test_public_subnets_go_out_by_the_internet_gateway(zone: str) -> None:
+    (way,) = routes(VPC, f"PublicSubnet{zone}")
+    assert way["GatewayId"] == VPC.ref("InternetGateway")
+    assert way["DestinationCidrBlock"] == "0.0.0.0/0"
+
+
+def test_nat_gateways_and_their_addresses_wait_for_the_internet_gateway() -> None:
+    stack = VPC.with_parameters(NatGateways="one-per-zone")
+    for kind in ("AWS::EC2::NatGateway", "AWS::EC2::EIP"):
+        for name in stack.of_type(kind):
+            assert "InternetGatewayAttachment" in stack.needs(name)
+            assert kind == "AWS::EC2::EIP" or "PublicWayOut" in stack.needs(name)
+
+
+def test_names_are_resolved_and_packages_do_not_pay_for_the_nat_gateway() -> None:
+    (vpc,) = VPC.of_type("AWS::EC2::VPC").values()
+    assert vpc.properties["EnableDnsSupport"] is vpc.properties["EnableDnsHostnames"] is True
+    (endpoint,) = VPC.of_type("AWS::EC2::VPCEndpoint").values()
+    assert set(endpoint.properties["RouteTableIds"]) == {VPC.ref("PrivateRoutesA"), VPC.ref("PrivateRoutesB")}
+
+
 def tags(instance: str) -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for tag in ENVIRONMENTS.resources[instance].properties["Tags"]}
 
@@ -114,6 +147,28 @@ def test_only_http_and_only_from_the_vpc_comes_in() -> None:
 def test_a_user_sees_who_answered() -> None:
     pages = {ENVIRONMENTS.resources[name].properties["UserData"].split("echo ")[1].split(" >")[0] for name in INSTANCES}
     assert len(pages) == len(INSTANCES)
+
+
+def test_requests_go_from_the_test_instance_to_production_and_come_back_to_it() -> None:
+    """One to oneself passes no interface; one to production from a replay would go round and round."""
+    outputs, private = ENVIRONMENTS.outputs, {name: ENVIRONMENTS.attribute(name, "PrivateIp") for name in INSTANCES}
+    assert outputs["RequestsForwardDestination"] == f"http://{private['TestInstance']}"
+    assert f"--instance-ids {ENVIRONMENTS.ref('TestInstance')} " in outputs["SendRequests"]
+    assert f"http://{private['ProductionInstance']}/" in outputs["SendRequests"]
+    assert f"--target {ENVIRONMENTS.ref('TestInstance')} " in outputs["SeeRequests"]
+
+
+def test_instances_are_reached_by_session_manager_and_serve() -> None:
+    (group,) = ENVIRONMENTS.of_type("AWS::EC2::SecurityGroup").values()
+    out = {(rule["FromPort"], rule["CidrIp"]) for rule in group.properties["SecurityGroupEgress"]}
+    assert out == {(80, VPC.parameters["VpcCidr"]), (443, "0.0.0.0/0")}
+    (role,) = ENVIRONMENTS.of_type("AWS::IAM::Role").values()
+    assert role.properties["ManagedPolicyArns"] == ["arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"]
+    for name in INSTANCES:
+        script = ENVIRONMENTS.resources[name].properties["UserData"]
+        assert "dnf --assumeyes install httpd\n" in script
+        assert script.endswith("systemctl enable --now httpd\n")
+        assert "FallbackResource /index.html" in script  # any path is answered
 
 
 @pytest.mark.parametrize("instance", INSTANCES)

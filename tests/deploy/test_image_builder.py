@@ -4,6 +4,7 @@ Its form is in AWS's documentation, https://docs.aws.amazon.com/imagebuilder/lat
 (schema and definitions) and toe-action-modules.html (actions and their inputs).
 """
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator, ValidationError  # type: ignore[import-untyped]
 
+from lab.cloud.stack import Stack
 from tests.deploy import raw
 
 _TEMPLATE = Path(__file__).resolve().parents[2] / "worker/image/image.yaml"
@@ -152,3 +154,39 @@ def test_the_build_instance_may_do_nothing_to_anything_else(template: Any) -> No
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
         assert not [action for action in actions if "*" in action]
         assert "ssm:GetParameter" not in actions
+
+
+def test_what_user_data_would_install_is_installed(document: Any) -> None:
+    """Then an instance needs no package repository. The agent waits for the configuration that install.sh gives it."""
+    built, _, _ = scripts(document)
+    (line,) = re.findall(r"^dnf .* install (.+)$", built, re.MULTILINE)
+    (boots,) = re.findall(r" dnf .* install (.+?) \|\|", (_TEMPLATE.parents[2] / "template.yaml").read_text())
+    assert {*boots.split(), "logrotate"} <= set(line.split())
+    assert "systemctl disable amazon-cloudwatch-agent.service" in built
+
+
+@pytest.mark.parametrize(("architecture", "parent"), [("arm64", "arm64"), ("x86_64", "x86")])
+def test_an_image_is_made_of_amazon_linux_for_its_architecture(architecture: str, parent: str) -> None:
+    stack = Stack.read(_TEMPLATE).with_parameters(
+        VpcId="vpc-0a1b2c3d4e5f60718", SubnetId="subnet-0a1b2c3d4e5f60718", WorkerArchitecture=architecture
+    )
+    image = stack.resources["Recipe"].properties["ParentImage"]
+    assert image == f"arn:aws:imagebuilder:eu-west-1:aws:image/amazon-linux-2023-{parent}/x.x.x"
+
+
+def test_the_build_instance_is_closed_and_ends_and_the_image_is_tried(template: Any) -> None:
+    resources = {name: one["Properties"] for name, one in template["Resources"].items()}
+    assert "SecurityGroupIngress" not in resources["BuildSecurityGroup"]
+    assert resources["Infrastructure"]["InstanceMetadataOptions"]["HttpTokens"] == "required"
+    assert resources["Infrastructure"]["TerminateInstanceOnFailure"] is True
+    assert [one["Ebs"]["Encrypted"] for one in resources["Recipe"]["BlockDeviceMappings"]] == [True]
+    assert resources["Image"]["ImageTestsConfiguration"]["ImageTestsEnabled"] is True
+    assert resources["BuildLogs"]["LogGroupName"] == {
+        "Fn::Sub": "/aws/imagebuilder/${AWS::StackName}"
+    }  # its own choice
+
+
+def test_keys_are_used_for_components_alone(template: Any) -> None:
+    (policy,) = template["Resources"]["BuildRole"]["Properties"]["Policies"]
+    (statement,) = [one for one in policy["PolicyDocument"]["Statement"] if one["Action"] == "kms:Decrypt"]
+    assert statement["Condition"] == {"ForAnyValue:StringEquals": {"kms:EncryptionContextKeys": "aws:imagebuilder:arn"}}

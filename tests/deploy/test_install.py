@@ -121,10 +121,11 @@ def test_what_is_put_where(room: Room) -> None:
     scrape = room.read("/etc/vpc-traffic-replay/prometheus.yaml")
     assert '"/shop/worker"' in agent and '"/shop/worker-metrics"' in agent and '"eu-west-1"' in agent
     assert 'service: "shop"' in scrape
+    assert f'worker: "{room.run("uname", "-n").stdout.strip()}"' in scrape
     assert "@" not in agent + scrape
     owned = room.run("stat", "-c", "%U:%G %a %n", *_OWNED).stdout.splitlines()
     assert owned == [f"{rights} {path}" for path, rights in _OWNED.items()]
-    assert "replayer:" in room.run("getent", "passwd", "replayer").stdout
+    assert room.run("getent", "passwd", "replayer").stdout.endswith(":/:/sbin/nologin\n")
     assert not room.has("/run/replayer.pid")
 
 
@@ -133,7 +134,30 @@ _OWNED = {
     "/var/log/vpc-traffic-replay": "root:cwagent 750",
     _LOG: "root:cwagent 640",
     "/etc/vpc-traffic-replay/cloudwatch-agent.json": "root:root 644",
+    "/etc/logrotate.d/vpc-traffic-replay": "root:root 644",
+    "/etc/sysctl.d/90-vpc-traffic-replay.conf": "root:root 644",
 }
+
+
+def test_the_machine_is_told_of_it(room: Room) -> None:
+    """What no answer of the worker shows: that it starts again with the machine, and that each switch is one rename."""
+    for program in ("systemctl", "runuser", "mv"):
+        spy = f'echo "{program} $*" >>/run/told; exec {program}.real "$@"'
+        place = room.run("sh", "-c", f"command -v {program}").stdout.strip()
+        room.run("mv", place, f"{place}.real")
+        room.write(place, f"#!/bin/sh\n{spy}\n")
+        room.run("chmod", "+x", place)
+    room.write("/usr/local/bin/sysctl", '#!/bin/sh\necho "sysctl $*" >>/run/told\n')
+    room.run("chmod", "+x", "/usr/local/bin/sysctl")
+    install(room)
+    told = room.read("/run/told").splitlines()
+    assert "sysctl --quiet --load /etc/sysctl.d/90-vpc-traffic-replay.conf" in told
+    order = ["daemon-reload", "enable --quiet replayer.service", "restart replayer.service"]
+    assert [line for line in told if line.startswith("systemctl ")][:3] == [f"systemctl {words}" for words in order]
+    assert all(line.startswith("runuser -u replayer -- env ") for line in told if line.startswith("runuser "))
+    assert len([line for line in told if line.startswith("runuser ")]) == 2  # --version, check
+    assert f"mv -fT {_HOME}/current.new {_HOME}/current" in told
+    assert f"mv -T {_HOME}/{current(room)}.partial {_HOME}/{current(room)}" in told
 
 
 def test_the_same_bundle_again_changes_nothing_and_another_one_is_the_upgrade(room: Room) -> None:

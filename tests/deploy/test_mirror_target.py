@@ -89,6 +89,7 @@ def test_the_load_balancer_has_its_group_from_the_start_and_is_not_public(stack:
     balancer = stack.resources["NetworkLoadBalancer"].properties
     assert balancer["Type"] == "network"
     assert balancer["Scheme"] == "internal"
+    assert balancer.get("IpAddressType", "ipv4") == "ipv4"  # dual stack would need subnets with IPv6
     assert balancer["SecurityGroups"] == [stack.ref("LoadBalancerSecurityGroup")]
     assert balancer["Subnets"] == stack.parameters["HandlerSubnetIds"]
     attributes = {each["Key"]: each["Value"] for each in balancer["LoadBalancerAttributes"]}
@@ -136,12 +137,19 @@ def test_the_health_check_asks_what_a_worker_answers(stack: Stack) -> None:
     assert group["Matcher"] == {"HttpCode": "200"}
 
 
+def test_a_sick_worker_is_found_within_half_a_minute_and_a_new_one_too(stack: Stack) -> None:
+    """Packets go to a sick one as long as it is not found; boot waits for what the load balancer says of a new one."""
+    group = stack.resources["WorkerTargetGroup"].properties
+    for count in ("UnhealthyThresholdCount", "HealthyThresholdCount"):
+        assert 2 <= group[count] <= 30 / group["HealthCheckIntervalSeconds"]
+
+
 def test_packets_go_to_workers_and_a_leaving_one_is_given_time(stack: Stack) -> None:
     group = stack.resources["WorkerTargetGroup"].properties
     assert (group["Protocol"], group["TargetType"]) == ("UDP", "instance")
     assert group["VpcId"] == stack.parameters["HandlerVpcId"]
     attributes = {each["Key"]: each["Value"] for each in group["TargetGroupAttributes"]}
-    assert attributes["deregistration_delay.timeout_seconds"] == "30"
+    assert attributes == {"deregistration_delay.timeout_seconds": "30"}  # client addresses stay: docs/decisions/0010
     listener = stack.resources["MirrorListener"].properties
     assert listener["Protocol"] == "UDP"
     assert listener["LoadBalancerArn"] == stack.ref("NetworkLoadBalancer")

@@ -111,9 +111,11 @@ def test_no_update_turns_the_switch_off(stack: Stack) -> None:
     assert switch not in parameters
 
 
-def test_log_groups_go_with_the_stack(stack: Stack) -> None:
-    for group in stack.of_type("AWS::Logs::LogGroup").values():
-        assert "DeletionPolicy" not in group.attributes
+def test_everything_goes_with_the_stack(stack: Stack) -> None:
+    """What stays would stand in the way of the next stack of this name, or be paid for by nobody's wish."""
+    for resource in stack.resources.values():
+        assert resource.attributes.get("DeletionPolicy", "Delete") == "Delete", resource.id
+        assert resource.attributes.get("UpdateReplacePolicy", "Delete") == "Delete", resource.id
 
 
 def test_code_that_an_update_replaced_goes_when_the_update_has_succeeded(stack: Stack) -> None:

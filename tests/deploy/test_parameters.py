@@ -88,6 +88,25 @@ def test_defaults_are_such_as_may_be_given() -> None:
         assert given(**{name: again}).parameters[name] == value
 
 
+def test_who_answers_nothing_gets_what_the_walk_through_says() -> None:
+    """And what is cheap, or safe, or both."""
+    usual = {
+        "FilterByDestinationPort": "80",
+        "FilterByDestinationCidrBlock": "0.0.0.0/0",
+        "FilterBySourceCidrBlock": "0.0.0.0/0",
+        "TrafficMirroringVNI": "4789",
+        "ForwardPercentage": "100",
+        "PercentageBy": "",
+        "KeepOriginalHostHeader": "false",
+        "FleetMinimum": "2",  # one would be no fleet
+        "FleetMaximum": "6",
+        "GuardDutyFindings": "off",
+        "InterfaceEvents": "off",
+        "LogRetentionDays": "30",
+    }
+    assert {name: str(DEFINITIONS[name]["Default"]) for name in usual} == usual
+
+
 def test_defaults_make_a_stack() -> None:
     assert given().resources
     assert given().outputs

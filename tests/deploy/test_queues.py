@@ -160,6 +160,8 @@ def test_records_fail_one_by_one_and_few_batches_run_at_once(stack: Stack) -> No
     sources = list(stack.of_type(SOURCES).values())
     assert len(sources) == 2
     for source in sources:
+        assert source.properties.get("Enabled", True) is True
+        assert "FilterCriteria" not in source.properties  # what a filter leaves out is deleted without a word
         assert source.properties["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
         assert source.properties["ScalingConfig"] == {"MaximumConcurrency": 2}
         assert source.properties["BatchSize"] <= 10 or source.properties["MaximumBatchingWindowInSeconds"] >= 1

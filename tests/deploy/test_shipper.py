@@ -4,7 +4,9 @@ Every selected metric costs money (one custom metric each, for the one dimension
 either selected or left out for a reason; the reasons stand here.
 """
 
+import logging
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import yaml
 from jsonschema import Draft4Validator, ValidationError  # type: ignore[import-untyped]
 
 from mirroring.telemetry import NAMESPACE
+from replayer import LOG_FORMAT
 from replayer.settings import Settings
 from tests.deploy.shipped import IMAGE, agent, declaration, exposed, processor, shipped
 
@@ -197,6 +200,42 @@ def test_the_log_that_is_shipped_is_the_one_that_the_service_writes() -> None:
     assert f"StandardOutput=append:{file['file_path']}\n" in (IMAGE / "replayer.service").read_text()
     assert file["file_path"] in (IMAGE / "logrotate.conf").read_text()
     assert file["log_stream_name"] == "{instance_id}"
+    assert agent()["agent"]["run_as_user"] == "cwagent"  # whose group may read it: see test_install
+
+
+def test_an_event_begins_with_each_line_that_begins_with_a_time() -> None:
+    """Of a traceback only the first line does. The worker's clock is UTC: see test_unit."""
+    (file,) = agent()["logs"]["logs_collected"]["files"]["collect_list"]
+    line = logging.Formatter(LOG_FORMAT).format(logging.makeLogRecord({"created": 0.0}))
+    datetime.strptime(line[:19], file["timestamp_format"]).replace(tzinfo=UTC)
+    assert file["timezone"] == "UTC"
+    assert file["multi_line_start_pattern"] == "{timestamp_format}"
+
+
+def test_the_agent_finds_what_to_scrape_and_does_so_each_minute() -> None:
+    """Alarms count on a number in each of their periods."""
+    place = agent()["logs"]["metrics_collected"]["prometheus"]["prometheus_config_path"]
+    install = (IMAGE / "install.sh").read_text()
+    (folder,) = re.findall(r"SETTINGS_DIR=(\S+)", install)
+    assert place == f"{folder}/prometheus.yaml"
+    assert " $SETTINGS_DIR/prometheus.yaml\n" in install
+    assert yaml.safe_load((IMAGE / "prometheus.yaml").read_text())["global"]["scrape_interval"] == "1m"
+
+
+def test_bytes_are_shown_as_bytes() -> None:
+    assert processor()["metric_unit"] == {
+        re.sub(r"\W", "", pattern): "Bytes" for pattern in declaration()["metric_selectors"] if "bytes" in pattern
+    }
+
+
+def test_logrotate_keeps_the_file_that_systemd_holds_open_and_the_disk_free() -> None:
+    """Moved away, the log would be written on where nobody looks, until the disk is full."""
+    text = (IMAGE / "logrotate.conf").read_text()
+    words = dict(re.findall(r"^ +(\w+) *(\S*)$", text, re.MULTILINE))
+    assert {"copytruncate", "compress", "missingok"} <= words.keys()
+    assert not {"create", "nocopytruncate"} & words.keys()
+    assert re.fullmatch(r"\d{1,2}M", words["maxsize"])
+    assert 1 <= int(words["rotate"]) <= 10
 
 
 def test_placeholders_are_those_that_the_install_script_fills_in() -> None:

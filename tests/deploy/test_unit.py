@@ -75,6 +75,45 @@ def test_the_kernel_may_grant_the_receive_buffer_that_is_wished_for() -> None:
     assert int(found[1]) >= Settings().receive_buffer
 
 
+def test_one_that_cannot_stay_up_is_left_down() -> None:
+    """So that its group replaces it: without a limit, or with one that five-second pauses never reach, it flaps."""
+    assert float(last("StartLimitIntervalSec")) > int(last("StartLimitBurst")) * float(last("RestartSec")) > 0
+    assert last("OOMPolicy") == "continue"  # a shard that the kernel ends does not take the worker with it
+
+
+def test_it_starts_with_the_machine_and_takes_new_settings() -> None:
+    assert last("WantedBy") == "multi-user.target"
+    assert last("ExecReload") == "/bin/kill -HUP $MAINPID"
+
+
+def test_it_may_open_as_many_files_as_a_busy_worker_needs() -> None:
+    """Connections to destinations and to itself, of all shards."""
+    assert int(last("LimitNOFILE")) >= 65_536
+
+
+def test_its_program_is_the_release_and_its_log_is_written_line_by_line_in_utc() -> None:
+    """As cloudwatch-agent.json reads it. -P: nothing is imported from where it happens to start."""
+    assert last("ExecStart").split()[:4] == ["/opt/vpc-traffic-replay/python", "-P", "-m", "replayer"]
+    assert {"TZ=UTC", "PYTHONUNBUFFERED=1"} <= set(last("Environment").split())
+
+
+def test_nothing_cuts_it_off_from_what_it_talks_to() -> None:
+    """Its own processes, destinations of either kind, and the metadata service for credentials."""
+    assert set(last("RestrictAddressFamilies").split()) == {"AF_INET", "AF_INET6", "AF_UNIX"}
+    text = _UNIT.read_text()
+    for key in ("PrivateNetwork", "IPAddressDeny", "MemoryMax", "NetworkNamespacePath"):
+        assert not re.search(rf"^{key}=", text, re.MULTILINE)
+    assert last("ProtectHome") == "yes"
+
+
+def test_every_core_may_let_more_packets_wait_than_by_default() -> None:
+    """A key that the kernel does not know is passed over with a line in the journal."""
+    lines = (_UNIT.parent / "sysctl.conf").read_text().splitlines()
+    keys = dict(line.split(" = ") for line in lines if line and not line.startswith("#"))
+    assert keys.keys() == {"net.core.rmem_max", "net.core.netdev_max_backlog"}
+    assert int(keys["net.core.netdev_max_backlog"]) > 1000
+
+
 def allowed() -> set[str]:
     """The system calls that the unit's filter leaves: sets are resolved by systemd's own table."""
     calls: set[str] = set()

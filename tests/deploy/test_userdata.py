@@ -33,7 +33,7 @@ _FAKES = {
         case "$*" in
         "lambda get-layer-version-by-arn"*Content.Location*) echo https://layers.example/it ;;
         "lambda get-layer-version-by-arn"*Content.CodeSha256*) cat "$PLACE/hash" ;;
-        "elbv2 describe-target-health"*"--targets Id=i-0a1b2c3d4e5f60718 "*)
+        "elbv2 describe-target-health"*"--target-group-arn "*:targetgroup/*"--targets Id=i-0a1b2c3d4e5f60718 "*)
             echo once >>"$PLACE/looks"
             if [ "$(wc -l <"$PLACE/looks")" -gt "$(cat "$PLACE/initial")" ]; then echo healthy; else echo initial; fi ;;
         "cloudformation signal-resource"*) if [ -e "$PLACE/nobody-waits" ]; then exit 254; fi ;;
@@ -223,6 +223,39 @@ def test_a_package_repository_that_is_late_is_waited_for(instance: Instance) -> 
     code, _ = instance.boot()
     assert (code, instance.signals) == (0, ["SUCCESS"])
     assert len(instance.called("dnf")) == 2
+
+
+def test_what_is_late_in_an_instances_first_minute_is_asked_again(instance: Instance) -> None:
+    """Credentials of a new role, CloudFormation in a throttled account: each call fails once."""
+    late = 'once="$PLACE/late-$1-$2-${*: -3:1}"; [ -e "$once" ] || { touch "$once"; exit 255; }\n'
+    instance.program("aws", f'echo "aws $*" >>"$PLACE/calls"\n{late}{_FAKES["aws"]}')
+    code, said = instance.boot()
+    assert (code, instance.signals) == (0, ["SUCCESS"] * 2), said
+    assert all("--fail --retry 5 " in call for call in instance.called("curl"))
+    assert all("--region eu-west-1 " in call for call in instance.called("aws"))
+
+
+def test_an_image_with_python_alone_gets_the_agent(instance: Instance) -> None:
+    instance.bake()
+    (instance.place / _AGENT).unlink()
+    instance.program("dnf", 'echo "dnf $*" >>"$PLACE/calls"')
+    assert instance.boot()[0] == 0
+    (packages,) = instance.called("dnf")
+    assert packages.endswith("install python3.13 amazon-cloudwatch-agent")
+
+
+def test_a_failure_is_told_before_nobody_waits_any_more(instance: Instance) -> None:
+    """Fifteen minutes (test_fleet), of which packages, layer and install need some."""
+    instance.write("initial", "1000")
+    instance.boot()
+    assert 300 <= sum(float(seconds) for seconds in instance.called("sleep")) <= 600
+
+
+def test_a_layer_that_cannot_be_fetched_is_named(instance: Instance) -> None:
+    (instance.place / "layer.zip").unlink()
+    code, said = instance.boot()
+    assert (code, instance.signals) == (1, ["FAILURE"])
+    assert "the layer could not be fetched" in said
 
 
 def test_a_group_that_scales_out_by_itself_waits_for_no_signal(instance: Instance) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,27 @@ def config(tmp_path: Path) -> Path:
 )
 def test_answers_are_read_in_every_form_that_sam_reads(config: Path, environment: str, answers: dict[str, str]) -> None:
     assert saved(Place(config, environment)) == answers
+
+
+def test_what_is_said_for_deploy_wins_over_what_is_said_for_all(tmp_path: Path) -> None:
+    place = tmp_path / "samconfig.toml"
+    sections = {"global": "Name=all", "deploy": "Name=deploy"}
+    place.write_text(
+        "".join(f'[default.{name}.parameters]\nparameter_overrides = "{words}"\n' for name, words in sections.items())
+    )
+    assert saved(Place(place)) == {"Name": "deploy"}
+
+
+def test_a_deploy_shows_its_changes_first_and_has_what_it_needs() -> None:
+    """Tests against the emulator confirm nothing, and say themselves where code goes."""
+    deploy = tomllib.loads((ROOT / "samconfig.toml").read_text())["default"]["deploy"]["parameters"]
+    needed = {
+        "resolve_s3": True,
+        "capabilities": "CAPABILITY_IAM",
+        "confirm_changeset": True,
+        "fail_on_empty_changeset": False,
+    }
+    assert needed.items() <= deploy.items()  # answers are saved beside them
 
 
 def test_sam_reads_the_same(config: Path) -> None:
