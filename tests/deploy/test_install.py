@@ -234,6 +234,11 @@ def test_settings_that_cannot_be_used_end_it_and_a_destination_that_is_away_does
     assert code == 0
     assert "going on all the same: FAIL http://127.0.0.1:8000: 127.0.0.1:8000 is not reachable" in said
 
+    room.write(_SETTINGS, "destinations: []")  # the release that runs is asked for again, and stays
+    code, _ = install(room, check=False)
+    assert code == 2
+    assert room.has(f"{_HOME}/current/replayer")
+
 
 def test_below_another_root_everything_is_written_and_nothing_started(room: Room) -> None:
     room.run("sh", "-c", "mkdir -p /image/etc && cp /etc/passwd /etc/group /image/etc")
