@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mirroring import checkup, diagnosis, plain, policy_commands, prices, tables
-from mirroring.desk import DONE, EVERYTHING, FAULTY, PENDING, Desk, Outside, place_of, print_answers
+from mirroring.desk import DONE, EVERYTHING, FAULTY, PENDING, Desk, Outside, place_of, print_answers, version
 from mirroring.diagnosis import Answer, Outcome, counted
 from mirroring.explain import explain, lines
 from mirroring.model import Finding, MirroringError, Refused, Scope, Trouble, owned
@@ -29,7 +29,7 @@ def plan(options: Namespace, outside: Outside) -> int:
         desk.json(plain.of_plan(report))
     else:
         _print_plan(desk, report)
-    pending = tables.changes(report.plan) or tables.held_back(report.findings)
+    pending = tables.changes(report.plan) or report.plan.held
     return PENDING if options.check and pending else DONE
 
 
@@ -57,7 +57,7 @@ def apply(options: Namespace, outside: Outside) -> int:
 
 
 def _incomplete(report: Report) -> bool:
-    held = tables.held_back(report.findings)
+    held = report.plan.held
     return bool(held or report.failed or report.stopped or report.paused or report.unfinished or report.everything)
 
 
@@ -157,6 +157,7 @@ def status(options: Namespace, outside: Outside) -> int:
             {
                 "policy": place_of(decision),
                 "paused": in_force.why_paused,
+                "refused": [str(one) for one in in_force.refused],
                 "sources": standings,
                 "targets": targets,
                 "sessions": len(ours),
@@ -171,6 +172,8 @@ def status(options: Namespace, outside: Outside) -> int:
         return DONE
     out = desk.out
     out.print(escape(f"Policy: {place_of(decision)}"))
+    for one in in_force.refused:
+        out.print(escape(f"Refused: {version(one.parameter, one.version)}: {one.error}"))
     if in_force.why_paused:
         out.print(escape(f"Paused: {in_force.why_paused}."))
     out.print()

@@ -102,6 +102,11 @@ def _intent(interface: str, steps: Sequence[Step], here: Sequence[Session], plan
         *(f"to be created: {one.reason}" for one in plan.create if one.session.interface == interface),
         *(f"{one.before.id} to be changed: {one.reason}" for one in plan.modify if one.after.interface == interface),
         *(f"{one.session.id} to be deleted: {one.reason}" for one in plan.delete if one.session.interface == interface),
+        *(
+            f"{one.session.id} held back from being deleted: {one.reason}"
+            for one in plan.held
+            if one.session.interface == interface
+        ),
     ]
     if found:
         return "; ".join(found)

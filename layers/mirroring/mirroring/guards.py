@@ -2,8 +2,8 @@
 
 They stand between a plan and its execution, for the mistakes that no single decision shows: a policy whose selection
 was emptied by a typing error, a describe that came back with nothing. A guard that trips holds back every delete, and
-nothing else. Sessions that the world itself has ended (see `Delete.evident`) are no sign of a mistake: a group that
-scales in from 200 to 20 instances is not held up by the fraction.
+nothing else; the plan still tells which they are. Sessions that the world itself has ended (see `Delete.evident`) are
+no sign of a mistake: a group that scales in from 200 to 20 instances is not held up by the fraction.
 
 The limit of sessions comes last. It counts on what is deleted, so it must know what was held back.
 """
@@ -23,9 +23,9 @@ def guard(plan: Plan, world: World, limits: Limits, *, owner: str) -> Plan:
     why = _objection(plan, world, limits, owner)
     if not why:
         return plan
-    held = len(plan.delete)
-    text = f"{held} deletes are held back: {why}"
-    return replace(plan, delete=(), kept=plan.kept + held, findings=(*plan.findings, Finding(Trouble.GUARD, text)))
+    number = len(plan.delete)
+    finding = Finding(Trouble.GUARD, f"{number} deletes are held back: {why}")
+    return replace(plan, delete=(), held=plan.delete, kept=plan.kept + number, findings=(*plan.findings, finding))
 
 
 def cap(plan: Plan, limits: Limits, *, elsewhere: int = 0) -> Plan:

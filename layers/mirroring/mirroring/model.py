@@ -253,6 +253,7 @@ class Plan:
     desired: int = 0  # sessions that the policy wants in this scope
     actual: int = 0  # sessions of ours in this scope
     findings: tuple[Finding, ...] = ()
+    held: tuple[Delete, ...] = ()  # by a guard: not to be made, and among those kept
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ def of_plan(report: Report) -> dict[str, Any]:
         "create": plain(plan.create),
         "modify": plain(plan.modify),
         "delete": plain(plan.delete),
+        "held_back": plain(plan.held),
         "findings": plain(report.findings),
     }
 

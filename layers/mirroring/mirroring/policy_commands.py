@@ -92,26 +92,26 @@ def _selected(decision: Decision) -> list[Answer]:
 
 
 def show(options: Namespace, outside: Outside) -> int:
+    """The policy alone on standard output: redirected to a file and changed there, it is not that version any more."""
     desk = Desk(options, outside)
     in_force = desk.bench.policies.read()
     for refusal in in_force.refused:
         desk.say(f"{refusal.parameter} version {refusal.version} is refused: {refusal.error}")
-    place = version(in_force.parameter, in_force.version)
     if options.json:
         desk.json(
             {
                 "parameter": in_force.parameter,
                 "version": in_force.version,
                 "paused": in_force.why_paused,
-                "refused": [f"{one.parameter}:{one.version}: {one.error}" for one in in_force.refused],
+                "refused": [str(one) for one in in_force.refused],
                 "policy": in_force.policy,
             }
         )
         return DONE
-    print(f"# {place}", file=outside.out)
+    print(in_force.text.rstrip("\n"), file=outside.out, flush=True)
+    desk.say(f"in force is {version(in_force.parameter, in_force.version)}")
     if in_force.why_paused:
-        print(f"# paused: {in_force.why_paused}", file=outside.out)
-    print(in_force.text.rstrip("\n"), file=outside.out)
+        desk.say(f"paused: {in_force.why_paused}")
     return DONE
 
 

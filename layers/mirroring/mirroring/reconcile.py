@@ -345,7 +345,7 @@ def _turned(creates: tuple[Create, ...], container: str) -> tuple[Create, ...]:
 
 
 def _refusals(refused: Iterable[Refusal]) -> tuple[str, ...]:
-    return tuple(f"{one.parameter}:{one.version}: {one.error}" for one in refused)
+    return tuple(map(str, refused))
 
 
 def _unread(scope: Scope, refused: Refused) -> Report:

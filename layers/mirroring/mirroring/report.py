@@ -93,6 +93,7 @@ class Report:
             "actual": self.plan.actual,
             "kept": self.plan.kept,
             "planned": _planned(self.plan) if self.scope.plan_only or self.paused else _counts(self.plan),
+            "held_back": len(self.plan.held),
             "created": len(self.created),
             "modified": len(self.modified),
             "deleted": len(self.deleted),

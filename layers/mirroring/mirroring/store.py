@@ -26,6 +26,9 @@ class Refusal:
     version: int
     error: PolicyError
 
+    def __str__(self) -> str:
+        return f"{self.parameter}:{self.version}: {self.error}"
+
 
 @dataclass(frozen=True)
 class InForce:
@@ -193,7 +196,10 @@ def _judge(version: _Version) -> Policy | PolicyError:
 
 def _nothing(names: Collection[str], refused: Collection[Refusal]) -> str:
     if not refused:
-        return f"there is no policy: write one to the parameter {' or '.join(names)}"
+        return (
+            "there is no policy: is the stack's name (--stack) or the Region (--region) another?"
+            f" If not, write one to the parameter {' or '.join(names)}"
+        )
     newest = next(iter(refused))
     return (
         f"no version of {' or '.join(names)} is a valid policy: correct {newest.parameter}, "

@@ -21,7 +21,6 @@ from mirroring.model import (
     Plan,
     Session,
     Target,
-    Trouble,
     Wanted,
     World,
     owned,
@@ -30,10 +29,12 @@ from mirroring.model import (
 ROWS = 100  # of changes or findings, unless told otherwise
 _WIDTH = 120  # where no terminal says how wide it is
 _STYLES = {"create": "green", "change": "yellow", "delete": "red"}
-_WHOLE = frozenset({"change", "finding", "failed", "target", ""})  # columns that never wrap
+_WHOLE = frozenset({"change", "held back", "finding", "failed", "target", ""})  # columns that never wrap
 _WITH_IDS = frozenset({"interface", "where", "what and why"})
 _ID_WIDTH = 21  # of eni-0123456789abcdef0
 _OUTCOMES = {Outcome.OK: "green", Outcome.WARNING: "yellow", Outcome.FAILED: "red"}
+
+type _Row = tuple[str, Session, str, str]  # kind, session, what, why
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Standing:
     create: int
     modify: int
     delete: int
+    held_back: int = 0
 
 
 def console(out: TextIO, environment: Mapping[str, str]) -> Console:
@@ -67,21 +69,31 @@ def console(out: TextIO, environment: Mapping[str, str]) -> Console:
 
 
 def print_plan(to: Console, plan: Plan, names: Mapping[str, str], *, rows: int = ROWS) -> None:
-    """What would be done, and why."""
+    """What would be done, what a guard keeps from being done, and why."""
     kinds = (map(_deleted, plan.delete), map(_modified, plan.modify), map(_created, plan.create))
-    found = [row for kind in kinds for row in sorted(kind, key=lambda row: _order(row[1], names))]
-    if found:
-        table = _table("change", "interface", "what and why")
-        for kind, session, what, why in _cut(found, rows):
-            instance = session.description
-            name = f" ({names[instance]})" if names.get(instance) else ""
-            where = f"{session.interface}\n{instance}{name}"
-            table.add_row(f"[{_STYLES[kind]}]{kind}[/]", escape(where), escape(f"{what}\n{why}"))
-        to.print(table)
-        _rest(to, len(found), rows)
-        to.print()
+    found = [row for kind in kinds for row in _sorted(kind, names)]
+    _print_changes(to, "change", found, names, rows)
+    _print_changes(to, "held back", _sorted(map(_deleted, plan.held), names), names, rows)
     print_findings(to, plan.findings, rows=rows)
     to.print(summary(plan))
+
+
+def _print_changes(to: Console, heading: str, found: Sequence[_Row], names: Mapping[str, str], rows: int) -> None:
+    if not found:
+        return
+    table = _table(heading, "interface", "what and why")
+    for kind, session, what, why in _cut(found, rows):
+        instance = session.description
+        name = f" ({names[instance]})" if names.get(instance) else ""
+        where = f"{session.interface}\n{instance}{name}"
+        table.add_row(f"[{_STYLES[kind]}]{kind}[/]", escape(where), escape(f"{what}\n{why}"))
+    to.print(table)
+    _rest(to, len(found), rows)
+    to.print()
+
+
+def _sorted(found: Iterable[_Row], names: Mapping[str, str]) -> list[_Row]:
+    return sorted(found, key=lambda row: _order(row[1], names))
 
 
 def _order(session: Session, names: Mapping[str, str]) -> tuple[bool, list[str | int], str]:
@@ -95,36 +107,31 @@ def summary(plan: Plan) -> str:
     """The plan in one line."""
     counts = f"{len(plan.create):,} to create, {len(plan.modify):,} to change, {len(plan.delete):,} to delete"
     have = f"{counted(plan.desired, 'session')} wanted, {plan.actual:,} there, {plan.kept:,} stay as they are"
-    if held_back(plan.findings):
-        counts += ", deletes held back by a guard"
+    if plan.held:
+        counts += f", {len(plan.held):,} held back"
     elif not changes(plan):
         unmet = plan.desired != plan.kept and plan.findings
         counts = "Nothing that can be done, see the findings" if unmet else "Nothing to do"
     return f"{counts}: {have}."
 
 
-def held_back(findings: Iterable[Finding]) -> bool:
-    """Whether a guard keeps deletes from being made."""
-    return any(finding.trouble is Trouble.GUARD for finding in findings)
-
-
 def changes(plan: Plan) -> int:
     return len(plan.create) + len(plan.modify) + len(plan.delete)
 
 
-def _created(change: Create) -> tuple[str, Session, str, str]:
+def _created(change: Create) -> _Row:
     session = change.session
     vni = "" if session.vni is None else f", VNI {session.vni}"
     what = f"number {session.number} to {session.target} through {session.filter}{vni}"
     return "create", session, what, change.reason
 
 
-def _modified(change: Modify) -> tuple[str, Session, str, str]:
+def _modified(change: Modify) -> _Row:
     """The reason of a modification names what differs."""
     return "change", change.after, _named(change.after), change.reason
 
 
-def _deleted(change: Delete) -> tuple[str, Session, str, str]:
+def _deleted(change: Delete) -> _Row:
     return "delete", change.session, _named(change.session), change.reason
 
 
@@ -164,6 +171,7 @@ def standings(sources: Iterable[str], wanted: Wanted, world: World, plan: Plan, 
     create = _tally(change.session.tags.get(SOURCE_TAG, "") for change in plan.create)
     modify = _tally(change.after.tags.get(SOURCE_TAG, "") for change in plan.modify)
     delete = _tally(change.session.tags.get(SOURCE_TAG, "") for change in plan.delete)
+    held = _tally(change.session.tags.get(SOURCE_TAG, "") for change in plan.held)
     known = list(sources)
     return [
         Standing(
@@ -174,17 +182,22 @@ def standings(sources: Iterable[str], wanted: Wanted, world: World, plan: Plan, 
             create=create.get(name, 0),
             modify=modify.get(name, 0),
             delete=delete.get(name, 0),
+            held_back=held.get(name, 0),
         )
         for name in [*known, *sorted(have.keys() - set(known))]
     ]
 
 
 def print_standings(to: Console, found: Sequence[Standing]) -> None:
-    table = _table("source", *("wanted", "sessions", "to create", "to change", "to delete"), right=5)
+    """The deletes that are held back have a column where there are any."""
+    columns = ["wanted", "sessions", "to create", "to change", "to delete"]
+    if held := any(one.held_back for one in found):
+        columns.append("held back")
+    table = _table("source", *columns, right=len(columns))
     for one in found:
         name = one.source or "(no source tag)"
         label = name if one.in_policy else f"{name} (not in the policy)"
-        numbers = (one.wanted, one.sessions, one.create, one.modify, one.delete)
+        numbers = [one.wanted, one.sessions, one.create, one.modify, one.delete, *([one.held_back] if held else [])]
         table.add_row(escape(label), *(f"{number:,}" for number in numbers))
     to.print(table)
     to.print()

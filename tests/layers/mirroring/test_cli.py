@@ -203,7 +203,13 @@ def test_a_guard_holds_deletes_back_until_a_number_is_named(small: Small) -> Non
     assert held.code == 1
     assert "6 deletes are held back" in held.out
     assert "`mirrorctl apply --max-deletes 6` does it once" in " ".join(held.out.split())
-    assert mirrorctl("plan", "--check").code == 3
+    planned = mirrorctl("plan", "--check")
+    assert planned.code == 3
+    assert planned.out.startswith("held back ")
+    assert planned.out.count("\ndelete ") == planned.out.count("no source matches the instance: web (") == 6
+    assert "0 to delete, 6 held back: 2 sessions wanted, 8 there, 8 stay as they are." in planned.out
+    assert ["web", "2", "8", "0", "0", "0", "6"] in [line.split() for line in mirrorctl("status").out.splitlines()]
+    assert len(small.sessions()) == 8
     assert mirrorctl("apply", "--yes", "--max-deletes", "5").code == 1
     assert len(small.sessions()) == 8
     done = mirrorctl("apply", "--yes", "--max-deletes", "6")
@@ -307,6 +313,11 @@ def test_an_invalid_newer_policy_is_told_and_the_older_one_used(small: Small) ->
     small.account.put_policy("sorces: []\n", DEFAULT)
     assert f"a policy is refused, an older one is in force: {DEFAULT}:2" in mirrorctl("plan").err
     assert f"{DEFAULT} version 2 is refused" in mirrorctl("policy", "show").err
+    told = mirrorctl("status").out.splitlines()[:2]
+    assert told[0] == f"Policy: {DEFAULT} version 1"
+    assert told[1].startswith(f"Refused: {DEFAULT} version 2: line 1: sorces")
+    [refused] = mirrorctl("status", "--json").json["refused"]
+    assert refused.startswith(f"{DEFAULT}:2: line 1: sorces")
     assert mirrorctl("policy", "validate").code == 1
     small.account.put_policy(policy_of(small), OWN)
     assert mirrorctl("policy", "show", "--json").json["refused"]

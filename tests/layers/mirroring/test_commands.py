@@ -111,7 +111,9 @@ def test_checkup_that_may_not_look(shop: tuple[Account, Population]) -> None:
 def test_a_policy_that_is_paused_says_so(shop: tuple[Account, Population], tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
     path.write_text("version: 1\npaused: true\n")
-    assert "# paused: " in mirrorctl("policy", "show", "--policy", str(path)).out
+    shown = mirrorctl("policy", "show", "--policy", str(path))
+    assert shown.out == path.read_text()
+    assert "mirrorctl: paused: " in shown.err
     assert "Paused: " in mirrorctl("status", "--policy", str(path)).out
     assert "Paused: " in mirrorctl("plan", "--policy", str(path)).out
 

@@ -101,3 +101,8 @@ def test_findings_about_others_are_left_out() -> None:
     }
     found = explained(findings=tuple(about.values()))
     assert [finding.text for finding in found.findings] == ["here", "instance", "source", "all"]
+
+
+def test_a_delete_that_is_held_back_is_told_as_that() -> None:
+    plan = Plan(held=(Delete(OURS, "the instance is stopped", True),))
+    assert intent(sessions=(OURS,), plan=plan) == "tms-1 held back from being deleted: the instance is stopped"

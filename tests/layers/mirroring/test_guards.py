@@ -37,7 +37,8 @@ def _tripped(plan: Plan, world: World, **limits: float) -> bool:
     guarded = guard(plan, world, Limits(**limits), owner=OWNER)
     if guarded == plan:
         return False
-    assert guarded == replace(plan, delete=(), kept=plan.kept + len(plan.delete), findings=guarded.findings)
+    kept = plan.kept + len(plan.delete)
+    assert guarded == replace(plan, delete=(), held=plan.delete, kept=kept, findings=guarded.findings)
     assert guarded.findings[:-1] == (FINDING,)
     assert guarded.findings[-1].trouble is Trouble.GUARD
     assert guarded.findings[-1].text.startswith(f"{len(plan.delete)} deletes are held back: ")
@@ -92,7 +93,7 @@ def test_all_deletes_or_none_and_never_more_than_allowed(
     doomed = tuple(Delete(session, "…", sure) for session, sure in zip(case.world.sessions, evident, strict=False))
     plan = Plan(delete=doomed)
     guarded = guard(plan, case.world, Limits(deletes=deletes, delete_fraction=fraction), owner=OWNER)
-    assert guarded == plan or (guarded.delete == () and guarded.findings)
+    assert guarded == plan or (guarded.delete == () and guarded.held == doomed and guarded.findings)
     assert len(guarded.delete) <= deletes
 
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from mirroring import plain
 from mirroring.diagnosis import Answer, Outcome
-from mirroring.model import Finding, Plan, Scope, Trouble
+from mirroring.model import Delete, Finding, Plan, Scope, Session, Trouble
 from mirroring.policy import load
 from mirroring.report import Report
 
@@ -40,6 +40,12 @@ def test_a_plan_has_the_findings_of_its_report_and_a_file_no_version() -> None:
     run = plain.of_run(report)
     assert run["planned"] == found
     assert run["created"] == []
+
+
+def test_a_plan_tells_what_is_held_back() -> None:
+    held = Delete(Session("tms-1", "eni-1", "tmt-1", "tmf-1", 1, 77, None, "i-1"), "stopped", evident=True)
+    found = plain.of_plan(Report(Scope(everything=True), plan=Plan(held=(held,))))
+    assert (found["delete"], found["held_back"]) == ([], [plain.plain(held)])
 
 
 def test_answers() -> None:

@@ -117,6 +117,7 @@ def test_a_summary_is_json_with_counts_failures_and_findings() -> None:
     assert summary["planned"] == {"create": 1, "modify": 1, "delete": 1}
     assert (summary["created"], summary["modified"], summary["deleted"]) == (1, 1, 1)
     assert (summary["desired"], summary["actual"], summary["kept"]) == (5, 6, 3)
+    assert summary["held_back"] == 0
     assert summary["failed"] == [
         {
             "action": "create",
@@ -146,6 +147,12 @@ def test_a_plan_that_is_not_carried_out_is_told_change_by_change(held_back: Repo
     ]
     assert planned["changes"][1]["changes"] == ["target"]
     assert planned["create"] == 1
+
+
+def test_a_summary_counts_what_is_held_back() -> None:
+    plan = Plan(held=(Delete(SESSION, "stopped", evident=True),) * 35)
+    summary = Report(Scope(everything=True), plan=plan).summary()
+    assert (summary["planned"]["delete"], summary["held_back"]) == (0, 35)
 
 
 def test_a_summary_says_why_it_is_paused_and_that_nothing_was_read() -> None:

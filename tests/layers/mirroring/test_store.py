@@ -94,8 +94,10 @@ class TestWhichPolicy:
 
     def test_no_policy_at_all_says_where_to_write_one(self, store: Store, ssm: Any) -> None:
         ssm.delete_parameter(Name=DEFAULT)
-        with pytest.raises(NoPolicy, match=f"there is no policy: write one to the parameter {OWN} or {DEFAULT}"):
+        with pytest.raises(NoPolicy, match=f"If not, write one to the parameter {OWN} or {DEFAULT}$") as caught:
             store.read()
+        asked = "there is no policy: is the stack's name (--stack) or the Region (--region) another? "
+        assert str(caught.value).startswith(asked)
 
     def test_no_valid_policy_says_what_to_correct(self, ssm: Any) -> None:
         put(ssm, OWN, INVALID, INVALID)

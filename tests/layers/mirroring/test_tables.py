@@ -80,10 +80,21 @@ def test_a_session_that_waits_for_its_end_is_nothing_to_do() -> None:
 
 
 def test_an_empty_plan_that_does_not_give_what_is_wanted() -> None:
-    held = Plan(desired=1, actual=9, kept=1, findings=(Finding(Trouble.GUARD, "8 deletes are held back"),))
-    assert tables.summary(held).startswith("0 to create, 0 to change, 0 to delete, deletes held back by a guard: 1")
+    held = Plan(desired=1, actual=9, kept=9, held=(DELETE,) * 8)
+    assert tables.summary(held).startswith("0 to create, 0 to change, 0 to delete, 8 held back: 1")
     stuck = Plan(desired=1, findings=(Finding(Trouble.TARGET_MISSING, "no target"),))
     assert tables.summary(stuck).startswith("Nothing that can be done, see the findings: 1 session wanted")
+
+
+def test_what_is_held_back_has_a_table_of_its_own() -> None:
+    held = replace(DELETE, session=replace(SESSION, id="tms-2"), reason="no source matches the instance")
+    text = printed(tables.print_plan, replace(PLAN, held=(held,) * 3), {WEB: "web-1"}, rows=2)
+    changes, rest = text.split("held back   interface")
+    assert "tms-2" not in changes and DELETE.reason in changes
+    assert rest.count("\ndelete ") == rest.count("tms-2 of source web") == rest.count(held.reason) == 2
+    assert "… and 1 more: --rows 0 shows all." in rest
+    assert "1 to create, 1 to change, 1 to delete, 3 held back: 5 sessions wanted" in rest
+    assert "held back" not in printed(tables.print_plan, PLAN, {})
 
 
 def test_a_long_plan_is_cut_and_says_so() -> None:
@@ -148,6 +159,16 @@ def test_how_each_source_stands() -> None:
     text = printed(tables.print_standings, [*found, replace(found[0], source="", in_policy=False)])
     assert "old (not in the policy)" in text
     assert "(no source tag) (not in the policy)" in text
+    assert "held back" not in text
+
+
+def test_what_is_held_back_of_each_source() -> None:
+    plan = Plan(held=(DELETE, DELETE))
+    found = tables.standings(["web", "api"], Wanted({}), World(True, frozenset(), {}, (), {}, {}), plan, "mirror")
+    assert [one.held_back for one in found] == [2, 0]
+    lines = [line.split() for line in printed(tables.print_standings, found).splitlines()]
+    assert lines[0][-2:] == ["held", "back"]
+    assert lines[2:4] == [["web", *"000002"], ["api", *"000000"]]
 
 
 def test_targets_with_their_sessions_and_health() -> None:
