@@ -160,14 +160,8 @@ class _Mirroring:
     def __init__(self, model: TrafficMirroring, kind: str) -> None:
         self.model = model
         self.noun = f"TrafficMirror{kind}"
-        self.tag_kind = {
-            "Target": "traffic-mirror-target",
-            "Filter": "traffic-mirror-filter",
-            "FilterRule": "traffic-mirror-filter-rule",
-            "Session": "traffic-mirror-session",
-        }[kind]
-        schema_id = "TrafficMirrorFilterRuleId" if kind == "FilterRule" else "Id"  # its primaryIdentifier
-        self.attribute = schema_id
+        self.tag_kind = _dashed(self.noun)
+        self.attribute = "TrafficMirrorFilterRuleId" if kind == "FilterRule" else "Id"  # the schema's primaryIdentifier
 
     def handlers(self) -> dict[str, Any]:
         return {"create": self.create, "update": self.update, "delete": self.delete}
@@ -193,7 +187,7 @@ class _Mirroring:
             if before.get("NetworkInterfaceId") != after.get("NetworkInterfaceId"):
                 raise ValueError(f"{name}: a session's interface cannot be changed (ModifyTrafficMirrorSession)")
             changes = {key: value for key, value in after.items() if before.get(key) != value}
-            gone = [_field(key) for key in before if key not in after]
+            gone = [_dashed(key) for key in before if key not in after]
             more = {"RemoveFields": gone} if gone else {}
             self._call(f"Modify{self.noun}", {f"{self.noun}Id": name, **changes, **more})
         self._retag(name, old, new)
@@ -236,9 +230,9 @@ def _plain(key: str, value: Any) -> Any:
     return value
 
 
-def _field(attribute: str) -> str:
-    """As RemoveFields spells an attribute: DestinationPortRange → destination-port-range."""
-    return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in attribute).removeprefix("-")
+def _dashed(name: str) -> str:
+    """As RemoveFields spells attributes, and tag specifications types: DestinationPortRange → destination-port-range."""
+    return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).removeprefix("-")
 
 
 def _tags(properties: Properties) -> tuple[dict[str, str], dict[str, str]]:
