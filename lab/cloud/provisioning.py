@@ -231,7 +231,7 @@ def _plain(key: str, value: Any) -> Any:
 
 
 def _dashed(name: str) -> str:
-    """As RemoveFields spells attributes, and tag specifications types: DestinationPortRange → destination-port-range."""
+    """As RemoveFields spells attributes, and tag specifications types: PacketLength → packet-length."""
     return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).removeprefix("-")
 
 
