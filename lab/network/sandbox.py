@@ -3,7 +3,8 @@
 The sandbox is a set of new namespaces (PID, mount, network; a user namespace too unless we are root) with this program
 as PID 1 in it. When PID 1 ends - it returns, is interrupted or killed, or the process outside dies, which the kernel
 turns into a SIGKILL - the kernel kills every other process in there, and with the last one go the network namespaces,
-the links between them and /run, a tmpfs that holds all files. There is no tidying up that could be forgotten.
+the links between them and /run, a tmpfs that holds all files, temporary ones too. There is no tidying up that could be
+forgotten. Sockets that were open before stay what they are: one that listens on the machine goes on to do so.
 """
 
 import ctypes
@@ -12,6 +13,8 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 #: Everything the lab writes. It exists only inside, on the sandbox's own /run.
@@ -63,7 +66,17 @@ def enter() -> None:
         signal.signal(number, _interrupt)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {*_PASSED_ON, signal.SIGCHLD})
     os.environ["PATH"] = PATH
-    _mount()
+    _settle()
+
+
+def name_hosts(addresses: Mapping[str, str]) -> None:
+    """In here, these names have these addresses, and no others but `localhost`. Raises SandboxError."""
+    hosts = FILES / "hosts"
+    known = hosts.exists()
+    lines = {"localhost": "127.0.0.1", **addresses}
+    hosts.write_text("".join(f"{address} {name}\n" for name, address in lines.items()))
+    if not known:
+        _mount(("mount", "--bind", str(hosts), "/etc/hosts"))
 
 
 def _become_root(user: int, group: int) -> None:
@@ -84,17 +97,23 @@ def _interrupt(number: int, _frame: object) -> None:
     raise KeyboardInterrupt(signal.Signals(number).name)
 
 
-def _mount() -> None:
-    commands = (
+def _settle() -> None:
+    _mount(
         ("mount", "--make-rprivate", "/"),
         ("mount", "-t", "proc", "proc", "/proc"),
         ("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"),
     )
+    FILES.mkdir()
+    temporary = Path("/run/tmp")
+    temporary.mkdir(mode=0o1777)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
+
+
+def _mount(*commands: Sequence[str]) -> None:
     for command in commands:
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
             raise SandboxError(f"the kernel refuses the lab its mounts ({done.stderr.strip()}): {_REMEDY}")
-    FILES.mkdir()
 
 
 def _wait(child: int) -> int:

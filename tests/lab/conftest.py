@@ -1,3 +1,4 @@
 """Tests marked `network` run in a sandbox."""
 
-from lab.network.testing import pytest_pyfunc_call as pytest_pyfunc_call
+from lab.network.testing import pytest_runtest_logreport as pytest_runtest_logreport
+from lab.network.testing import pytest_runtest_protocol as pytest_runtest_protocol

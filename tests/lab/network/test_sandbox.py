@@ -2,11 +2,14 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from lab.network import sandbox
 
 _ROOT = Path(__file__).resolve().parents[3]
 
@@ -27,7 +30,7 @@ def test_a_command_runs_as_root_with_a_network_and_files_of_its_own() -> None:
 
     assert process.returncode == 0
     assert user == "0"
-    assert rest[-2] == "replay-lab"
+    assert rest[-3:-1] == ["replay-lab", "tmp"]
     assert rest[-1] != os.readlink("/proc/self/ns/net")
 
 
@@ -48,3 +51,30 @@ def test_a_signal_ends_everything_in_it(number: signal.Signals) -> None:
 
     assert rest == ""
     assert process.returncode == (-number if number == signal.SIGKILL else 130)
+
+
+def test_temporary_files_stay_inside() -> None:
+    script = f"{sys.executable} -c 'import tempfile; print(tempfile.gettempdir())'; mktemp"
+    with _start(script) as process:
+        folder, file = process.communicate(timeout=30)[0].split()
+
+    assert folder == "/run/tmp"
+    assert file.startswith("/run/tmp/")
+
+
+@pytest.mark.network
+def test_hosts_have_names_in_there() -> None:
+    sandbox.name_hosts({"test.internal": "10.1.0.5"})
+    assert socket.gethostbyname("test.internal") == "10.1.0.5"
+    sandbox.name_hosts({"test.internal": "10.1.0.6", "other.internal": "10.1.0.7"})
+    assert socket.gethostbyname("test.internal") == "10.1.0.6"
+    assert socket.gethostbyname("localhost") == "127.0.0.1"
+
+
+def test_the_machine_keeps_its_names() -> None:
+    before = Path("/etc/hosts").read_bytes()
+    code = "from lab.network import sandbox; sandbox.name_hosts({'test.internal': '10.1.0.5'})"
+    with _start(f'{sys.executable} -c "{code}" && cat /etc/hosts') as process:
+        assert "10.1.0.5 test.internal" in process.communicate(timeout=30)[0]
+
+    assert Path("/etc/hosts").read_bytes() == before
