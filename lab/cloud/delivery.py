@@ -1,8 +1,8 @@
-"""Events in ministack: a side door for those that AWS services send, and delivery only where AWS would deliver.
+"""Events in ministack: side doors for those that AWS services send, and delivery only where AWS would deliver.
 
 ministack refuses sources of `aws.` in PutEvents, as AWS does, and its services send next to none: `POST /_lab/events`
 hands one event, of the shape of `events/*.json`, to the part of ministack that matches rules. Id, time and all else
-stay as given.
+stay as given. In a live emulator events take the way of `lab.cloud.post`: all are remembered, and the way can be bad.
 
 ministack delivers into any queue. AWS needs the queue's policy to let the rule in, and puts what it may not deliver
 into the target's dead-letter queue: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
@@ -10,8 +10,11 @@ into the target's dead-letter queue: https://docs.aws.amazon.com/eventbridge/lat
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+from itertools import count
 from typing import Any
 
 from ministack.core.arn import parse_arn  # type: ignore[import-not-found]
@@ -21,63 +24,83 @@ from ministack.core.iam_evaluator import (  # type: ignore[import-not-found]
 )
 from ministack.core.responses import (  # type: ignore[import-not-found]
     get_account_id,
+    get_region,
     set_request_account_id,
     set_request_region,
 )
 from ministack.services import eventbridge, sqs  # type: ignore[import-not-found]
 
-from lab.cloud import hooks
+from lab.cloud import doors, events, hooks
+from lab.cloud.doors import Body
+from lab.cloud.post import Post, Weather
 
 type Event = Mapping[str, Any]
-type Application = Callable[[Any, Any, Any], Awaitable[None]]
 
-DOOR = "/_lab/events"
 EVENTS = "events.amazonaws.com"
 SCHEDULED = ("aws.events", "Scheduled Event")
+#: Events in one answer.
+PAGE = 1000
 _NEEDED = ("id", "source", "detail-type", "account", "region", "time", "resources", "detail")
 
 _log = logging.getLogger(__name__)
+_serials = count(1)
 
 
-# The door
+# The doors
 
 
-def with_door(application: Application) -> Application:
-    async def serve(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or scope["path"] != DOOR:
-            await application(scope, receive, send)
-            return
-        status, answer = _enter(scope["method"], await _body(receive))
-        headers = [(b"content-type", b"application/json")]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
-
-    return serve
+def open_doors(live: bool) -> None:
+    doors.register("/_lab/events", partial(_enter, POST.send if live else emit))
+    if live:
+        doors.register("/_lab/events", _listed, "GET")
+        doors.register("/_lab/bus", _turn)
+        doors.register("/_lab/sweep", _sweep)
 
 
-async def _body(receive: Any) -> bytes:
-    parts = []
-    while True:
-        message = await receive()
-        parts.append(message.get("body", b""))
-        if not message.get("more_body"):
-            return b"".join(parts)
+def _enter(send: Callable[[Event], object], event: Body) -> Body:
+    if missing := [name for name in _NEEDED if name not in event]:
+        raise ValueError(f"POST one event; without {', '.join(missing)} it is none")
+    send(event)
+    return {"id": event["id"]}
 
 
-def _enter(method: str, body: bytes) -> tuple[int, dict[str, str]]:
+def _listed(query: Body) -> Body:
+    return {"events": [asdict(one) for one in POST.happened(int(query.get("after", 0)), PAGE)]}
+
+
+def _turn(weather: Body) -> Body:
     try:
-        event = json.loads(body)
-        missing = [name for name in _NEEDED if name not in event]
-    except (ValueError, TypeError) as error:
-        return 400, {"message": f"no event: {error}"}
-    if method != "POST" or missing:
-        return 400, {"message": f"POST one event; without {', '.join(missing) or 'anything'} it is none"}
-    emit(event)
-    return 200, {"id": event["id"]}
+        POST.turn(Weather(**weather))
+    except TypeError as error:
+        raise ValueError(f"no such weather: {error}") from None
+    return {}
+
+
+def _sweep(_: Body) -> Body:
+    """Strikes for all schedules at once. AWS sends each an event of its own."""
+    schedules = [rule["Arn"] for rule in eventbridge._rules.values() if _is_schedule(rule)]
+    if not schedules:
+        raise ValueError("there is no enabled rule with a schedule: is the stack deployed?")
+    event = {**made(events.scheduled), "resources": schedules}
+    POST.send(event, surely=True)
+    return {"id": event["id"]}
+
+
+# Events
+
+
+def made(shape: Callable[..., Event], *what: Any, **more: Any) -> Event:
+    """One of `lab.cloud.events`, that happens now: made(events.instance_state, "i-…", "running")"""
+    return shape(*what, **more, at=datetime.now(UTC), serial=next(_serials), region=get_region())
+
+
+def tell(shape: Callable[..., Event], *what: Any, **more: Any) -> None:
+    """The bus learns of it, as well as the weather lets it."""
+    POST.send(made(shape, *what, **more))
 
 
 def emit(event: Event) -> None:
-    """An event of any source, on the default bus of its account and Region."""
+    """An event of any source, on the default bus of its account and Region, at once."""
     set_request_account_id(event["account"])
     set_request_region(event["region"])
     record = {
@@ -98,12 +121,20 @@ def emit(event: Event) -> None:
         eventbridge._dispatch_event(record)
 
 
+#: The way that events take in a live emulator.
+POST = Post(emit)
+
+
 def _strike(record: Event) -> None:
     """A schedule's event goes to the targets of the rule that it names; no pattern is asked."""
     for name, rule in eventbridge._rules.items():
-        if rule["Arn"] in record["Resources"] and rule["ScheduleExpression"] and rule["State"] == "ENABLED":
+        if rule["Arn"] in record["Resources"] and _is_schedule(rule):
             for target in eventbridge._targets.get(name, []):
                 eventbridge._invoke_target(target, record, rule)
+
+
+def _is_schedule(rule: Mapping[str, Any]) -> bool:
+    return bool(rule["ScheduleExpression"]) and rule["State"] == "ENABLED"
 
 
 # Delivery

@@ -5,6 +5,14 @@ with emulator() as cloud:
     subprocess.run(["sam", "deploy"], env=os.environ | cloud.environment)
     cloud.emit(json.loads(Path("events/ec2-instance-running.json").read_text()))
 
+With `live`, instances have a life: they are pending until whoever runs their machines says that they run, and so on;
+the bus learns what AWS would tell it, in weather that can be made bad; Auto Scaling acts.
+
+with emulator(live=True, pace=10) as cloud:
+    cloud.report_machine("i-…", "running")
+    cloud.bus(lost=0.5, seed=7)
+    cloud.events(after=12)
+
 It ends with the `with`, and with its parent however that ends. It keeps nothing.
 """
 
@@ -14,7 +22,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -25,6 +33,7 @@ import boto3
 from botocore.config import Config
 
 from lab.cloud.events import REGION
+from lab.cloud.post import Posted
 from lab.network.topology import stop
 
 ROOT = Path(__file__).parents[2]
@@ -80,17 +89,57 @@ class Emulator:
 
     def emit(self, event: Mapping[str, Any]) -> str:
         """An event as an AWS service would send it, on the default bus; PutEvents refuses such. Its id."""
+        return str(self.door("events", event)["id"])
+
+    def report_machine(self, instance: str, state: str) -> None:
+        """What became of an instance: running, stopped or terminated. Said twice or too late, it is no news."""
+        self.door("machines", {"instance": instance, "state": state})
+
+    def report_health(self, group: str, target: str, state: str, reason: str = "", description: str = "") -> None:
+        """What a load balancer found of a target: the ARN of its group, and its id."""
+        told = {"group": group, "target": target, "state": state, "reason": reason, "description": description}
+        self.door("health", told)
+
+    def bus(
+        self,
+        *,
+        late: float = 0,
+        seconds: float = 0,
+        doubled: float = 0,
+        shuffled: float = 0,
+        lost: float = 0,
+        seed: int = 1,
+    ) -> None:
+        """What becomes of the events from now on: shares of them, from 0 to 1. Without any, nothing."""
+        weather = {"late": late, "seconds": seconds, "doubled": doubled, "shuffled": shuffled, "lost": lost}
+        self.door("bus", {**weather, "seed": seed})
+
+    def sweep(self) -> str:
+        """All schedules strike, whatever happens to other events; the id of what they send."""
+        return str(self.door("sweep", {})["id"])
+
+    def events(self, after: int = 0) -> list[Posted]:
+        """Those with higher numbers, and what became of them; the oldest of very many are forgotten."""
+        found: list[Posted] = []
+        while page := self.door(f"events?after={found[-1].number if found else after}")["events"]:
+            found += [Posted(**one) for one in page]
+        return found
+
+    def door(self, name: str, said: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The answer of a side door to what is said, or to a mere look."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            connection.request("POST", "/_lab/events", json.dumps(dict(event)))
+            if said is None:
+                connection.request("GET", f"/_lab/{name}")
+            else:
+                connection.request("POST", f"/_lab/{name}", json.dumps(dict(said)))
             answer = connection.getresponse()
-            body = answer.read().decode()
+            told: dict[str, Any] = json.loads(answer.read())
         finally:
             connection.close()
         if answer.status != 200:
-            raise EmulatorError(f"the emulator refused the event: {body}")
-        identity: str = json.loads(body)["id"]
-        return identity
+            raise EmulatorError(f"the emulator refused this: {told['message']}")
+        return told
 
     def output(self) -> str:
         """The end of its log."""
@@ -98,13 +147,25 @@ class Emulator:
 
 
 @contextmanager
-def emulator(auth: bool = True) -> Iterator[Emulator]:
-    """A fresh account 123456789012 in eu-west-1; with `auth`, IAM policies are enforced."""
+def emulator(
+    auth: bool = True,
+    live: bool = False,
+    pace: float = 1.0,
+    listeners: Sequence[socket.socket] = (),
+    main: socket.socket | None = None,
+) -> Iterator[Emulator]:
+    """A fresh account 123456789012 in eu-west-1. `auth`: IAM policies are enforced. `pace`: how many times as fast the
+    waits of AWS's services pass. `main`: a socket that listens on 127.0.0.1, if the port has to be known before; the
+    emulator answers on `listeners` too. The caller's sockets stay the caller's, to be closed."""
     if not PYTHON.exists():
         raise EmulatorError(f"{PYTHON} is missing: `make setup` makes it")
+    options = ["--pace", str(pace), *(["--auth"] if auth else []), *(["--live"] if live else [])]
     with tempfile.TemporaryDirectory(prefix="emulator-") as scratch:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            running = _start(listener, Path(scratch), auth)
+        if main is None:
+            with socket.create_server(("127.0.0.1", 0)) as own:
+                running = _start(own, listeners, Path(scratch), options)
+        else:
+            running = _start(main, listeners, Path(scratch), options)
         try:
             _await_health(running)
             yield running
@@ -115,11 +176,11 @@ def emulator(auth: bool = True) -> Iterator[Emulator]:
             stop(running.process, _ENDED_WITHIN)
 
 
-def _start(listener: socket.socket, scratch: Path, auth: bool) -> Emulator:
+def _start(main: socket.socket, others: Sequence[socket.socket], scratch: Path, options: Sequence[str]) -> Emulator:
     """It gets a socket that listens already, so that no other process can take its port meanwhile."""
     log = scratch / "emulator.log"
-    command = [str(PYTHON), "-m", "lab.cloud.launcher", "--socket", str(listener.fileno())]
-    command += ["--parent", str(os.getpid()), *(["--auth"] if auth else [])]
+    command = [str(PYTHON), "-m", "lab.cloud.launcher", "--socket", str(main.fileno()), *options]
+    command += ["--parent", str(os.getpid()), *(f"--listener={one.fileno()}" for one in others)]
     environment = {"PATH": os.environ["PATH"], "HOME": str(scratch), "TMPDIR": str(scratch), "LANG": "C.UTF-8"}
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -129,9 +190,9 @@ def _start(listener: socket.socket, scratch: Path, auth: bool) -> Emulator:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            pass_fds=(listener.fileno(),),
+            pass_fds=[one.fileno() for one in (main, *others)],
         )
-    return Emulator(listener.getsockname()[1], log, process)
+    return Emulator(main.getsockname()[1], log, process)
 
 
 def _await_health(running: Emulator) -> None:

@@ -4,7 +4,7 @@
 
 It runs under the emulator's own interpreter, which its Lambda functions get too. The tree is on this process's path
 alone, never in PYTHONPATH: a function must find the package `mirroring` in its layer or not at all. It listens on one
-port of 127.0.0.1, holds its state in memory, and removes its scratch folder at the end.
+port of 127.0.0.1 and on what sockets it is given, holds its state in memory, and removes its scratch folder at the end.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
     listener = _listen(options.port) if options.socket is None else socket.socket(fileno=options.socket)
     with listener, tempfile.TemporaryDirectory(prefix="ministack-") as scratch:
         _settle(listener.getsockname()[1], scratch, options.auth)
-        _serve(listener, options.auth)
+        _serve([listener.fileno(), *options.listener], application(options.auth, options.live, options.pace))
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -41,6 +41,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--port", type=int, help="of 127.0.0.1; 0 takes a free one")
     place.add_argument("--socket", type=int, help="number of an inherited socket that listens already")
+    parser.add_argument(
+        "--listener", type=int, action="append", default=[], help="another inherited socket; repeatable"
+    )
+    parser.add_argument("--live", action="store_true", help="instances live, the bus learns of changes, groups act")
+    parser.add_argument(
+        "--pace", type=float, default=1.0, help="how many times as fast the waits of AWS's services pass"
+    )
     parser.add_argument("--auth", action="store_true", help="enforce IAM policies")
     parser.add_argument("--parent", type=int, help="the process that starts this one, to end with it")
     return parser.parse_args(arguments)
@@ -81,14 +88,13 @@ def _settle(port: int, scratch: str, auth: bool) -> None:
     sys.path[:0] = [str(ROOT), str(ROOT / "layers/mirroring")]
 
 
-def _serve(listener: socket.socket, auth: bool) -> None:
+def _serve(listeners: Sequence[int], strict: Any) -> None:
     from hypercorn.asyncio import serve  # type: ignore[import-not-found]
     from hypercorn.config import Config  # type: ignore[import-not-found]
 
     config = Config()
-    config.bind = [f"fd://{listener.fileno()}"]
+    config.bind = [f"fd://{number}" for number in listeners]
     config.keep_alive_timeout = 75
-    strict = application(auth)
 
     async def run() -> None:
         ended = asyncio.Event()
@@ -99,21 +105,23 @@ def _serve(listener: socket.socket, auth: bool) -> None:
     asyncio.run(run())
 
 
-def application(auth: bool) -> Any:
+def application(auth: bool, live: bool = False, pace: float = 1.0) -> Any:
     """Imported here, once all that ministack reads at import is settled. Of any other ministack: StrangeMinistack."""
     from ministack.app import app  # type: ignore[import-not-found]
 
-    from lab.cloud import authority, conditions, delivery, hooks, provisioning
-    from lab.cloud.ministack import adapter
+    from lab.cloud import authority, conditions, delivery, doors, hooks, provisioning
+    from lab.cloud.ministack import adapter, automatic
 
     hooks.check_release()
-    adapter.strict(adapter.MODEL)
+    adapter.strict(adapter.MODEL, live)
     provisioning.extend(adapter.MODEL)
     conditions.strict()
     delivery.strict()
     if auth:
         authority.teach()
-    return delivery.with_door(app)
+    delivery.open_doors(live)
+    served = doors.beside(app)
+    return automatic.live(served, pace) if live else served
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from ministack.services import alb, ec2, ssm  # type: ignore[import-not-found]
 
 from lab.cloud import hooks
 from lab.cloud.api import ACTIONS
-from lab.cloud.ministack import balancers, endpoints, instances, interfaces, tags
+from lab.cloud.listing import Resource
+from lab.cloud.ministack import balancers, endpoints, instances, interfaces, machines, news, tags
 from lab.cloud.ministack.requests import Handle, Handler, answering
 from lab.cloud.mirroring import NetworkInterface, TrafficMirroring
 
@@ -44,16 +45,21 @@ class Surroundings:
 MODEL = TrafficMirroring(Surroundings())
 
 
-def strict(model: TrafficMirroring) -> None:
-    """ministack, from now on, behaves like AWS as far as this package knows."""
+def strict(model: TrafficMirroring, live: bool = False) -> None:
+    """ministack, from now on, behaves like AWS as far as this package knows. `live`: instances take their time, as long
+    as somebody's machines do, and the bus learns of changes."""
     hooks.function(ec2, "parse_qs", _PARSE_QS, _keeping_blanks)
     hooks.add(hooks.table(ssm, "_PUBLIC_AMI_PARAMETERS"), IMAGES)
     actions = hooks.table(ec2, "_ACTION_MAP")
     hooks.add(actions, {action: answering(action, partial(model.call, action)) for action in ACTIONS})
     for action, handle in _handles(model).items():
         hooks.entry(actions, action, "p", partial(_instead, answering(action, handle)))
-    hooks.entry(actions, "RunInstances", "p", instances.running)
+    hooks.entry(actions, "RunInstances", "p", partial(instances.running, machines.begin if live else _at_once))
     hooks.entry(actions, "TerminateInstances", "p", partial(instances.terminating, model))
+    hooks.entry(actions, "DescribeInstanceAttribute", "p", instances.user_data)
+    if live:
+        machines.live(actions)
+        news.live(actions)
     balancing = hooks.table(alb, "_ACTION_MAP")
     hooks.entry(balancing, "CreateLoadBalancer", "params", balancers.balancing)
     hooks.entry(balancing, "DescribeListeners", "params", balancers.listeners)
@@ -73,6 +79,10 @@ def _handles(model: TrafficMirroring) -> Mapping[str, Handle]:
         "DetachNetworkInterface": interfaces.detach_interface,
         "DeleteNetworkInterface": partial(interfaces.delete_interface, model),
     }
+
+
+def _at_once(_: Resource) -> None:
+    """A launched instance runs."""
 
 
 def _keeping_blanks(parse: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,15 +1,23 @@
 """Instances in ministack: they start with interfaces, give them up at their end, and are listed in pages."""
 
+from collections.abc import Callable
 from itertools import groupby
 from uuid import uuid4
 
-from ministack.core.responses import get_account_id  # type: ignore[import-not-found]
+from ministack.core.responses import get_account_id, get_region  # type: ignore[import-not-found]
 from ministack.services import ec2  # type: ignore[import-not-found]
 
 from lab.cloud import protocol
 from lab.cloud.faults import ApiError, Parameters
 from lab.cloud.listing import Resource, page
-from lab.cloud.ministack.interfaces import attach, attached_view, interfaces_of, let_go, new_interface
+from lab.cloud.ministack.interfaces import (
+    attach,
+    attached_view,
+    check_addresses,
+    interfaces_of,
+    let_go,
+    new_interface,
+)
 from lab.cloud.ministack.requests import (
     Form,
     Handler,
@@ -36,20 +44,23 @@ INSTANCE_FILTERS = {
 }
 
 
-def running(original: Handler) -> Handler:
-    """RunInstances as ministack has it, once its instances have got interfaces."""
+def running(begin: Callable[[Resource], None], original: Handler) -> Handler:
+    """RunInstances as ministack has it, once its instances have interfaces; `begin` is what happens to each then."""
 
     def run_instances(form: Form) -> Response:
         parameters = parameters_of("RunInstances", form)
-        specifications = parameters.get("NetworkInterfaces") or [{"DeviceIndex": 0}]
-        subnet = parameters.get("SubnetId") or specifications[0].get("SubnetId") or ec2._DEFAULT_SUBNET_ID
+        specifications = parameters.get("NetworkInterfaces") or [_only_interface(parameters)]
+        most = str(parameters.get("MaxCount", 1))  # ministack launches as few as it may
         try:
-            known(ec2._subnets, subnet, "InvalidSubnetID.NotFound")
+            subnet = _subnet(parameters, specifications[0])
+            for specification in specifications:
+                if not specification.get("NetworkInterfaceId"):
+                    place = specification.get("SubnetId") or subnet
+                    check_addresses(place, specification.get("PrivateIpAddress"), int(most))
             dry_run(parameters)
         except ApiError as error:
             return refusal(error)
         before = set(ec2._instances)
-        most = str(parameters.get("MaxCount", 1))  # ministack launches as few as it may
         response = original({**form, "SubnetId": [subnet], "MinCount": [most]})
         if response[0] != 200:
             return response
@@ -59,22 +70,55 @@ def running(original: Handler) -> Handler:
             instance["_reservation"] = reservation
             for specification in specifications:
                 _equip(instance, {"SubnetId": subnet} | specification, parameters)
+            begin(instance)
         answer = _reservation([_instance_view(one) for one in launched], reservation)
         return response[0], response[1], protocol.answer("RunInstances", answer)
 
     return run_instances
 
 
+def _only_interface(parameters: Parameters) -> Resource:
+    return {"DeviceIndex": 0, "PrivateIpAddress": parameters.get("PrivateIpAddress")}
+
+
+def _subnet(parameters: Parameters, first: Resource) -> str:
+    """That of an interface which is there already goes before all."""
+    if name := first.get("NetworkInterfaceId"):
+        found: str = known(ec2._network_interfaces, name, "InvalidNetworkInterfaceID.NotFound")["SubnetId"]
+        return found
+    subnet: str = parameters.get("SubnetId") or first.get("SubnetId") or ec2._DEFAULT_SUBNET_ID
+    known(ec2._subnets, subnet, "InvalidSubnetID.NotFound")
+    return subnet
+
+
 def _equip(instance: Resource, specification: Resource, parameters: Parameters) -> None:
     """An interface that comes with a launch goes with the instance unless the caller says otherwise."""
     name = specification.get("NetworkInterfaceId")
     if name is None:
-        wanted = {"SubnetId": specification["SubnetId"], "InterfaceType": specification.get("InterfaceType")}
+        wanted = {key: specification.get(key) for key in ("SubnetId", "InterfaceType", "PrivateIpAddress")}
         name = new_interface(wanted | {"Groups": [group["GroupId"] for group in instance["SecurityGroups"]]})
         ec2._tags[name] = specified(parameters, "network-interface")
     attach(name, instance["InstanceId"], specification, specification.get("DeleteOnTermination", True))
     if specification.get("DeviceIndex", 0) == 0:
-        ec2._network_interfaces[name]["PrivateIpAddress"] = instance["PrivateIpAddress"]
+        primary = ec2._network_interfaces[name]
+        address = instance["PrivateIpAddress"] = primary["PrivateIpAddress"]
+        instance["PrivateDnsName"] = f"ip-{address.replace('.', '-')}.{get_region()}.compute.internal"
+        instance["Placement"] = instance["Placement"] | {"AvailabilityZone": primary["AvailabilityZone"]}
+
+
+def user_data(original: Handler) -> Handler:
+    """DescribeInstanceAttribute: ministack keeps the user data of a launch and never shows it."""
+
+    def describe_attribute(form: Form) -> Response:
+        response = original(form)
+        asked = parameters_of("DescribeInstanceAttribute", form)
+        if response[0] != 200 or asked.get("Attribute") != "userData":
+            return response
+        kept = ec2._instances[asked["InstanceId"]].get("UserData")
+        answer = {"InstanceId": asked["InstanceId"], "UserData": {"Value": kept} if kept else {}}
+        return response[0], response[1], protocol.answer("DescribeInstanceAttribute", answer)
+
+    return describe_attribute
 
 
 def terminating(model: TrafficMirroring, original: Handler) -> Handler:

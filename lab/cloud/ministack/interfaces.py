@@ -1,9 +1,14 @@
-"""Network interfaces in ministack: each in its place at an instance, or free; a session goes with its interface."""
+"""Network interfaces in ministack: each in its place at an instance, or free; a session goes with its interface.
 
+ministack gives addresses of no subnet, twice if it so happens, and MAC addresses that no interface can bear.
+"""
+
+from itertools import count
 from uuid import uuid4
 
 from ministack.services import ec2  # type: ignore[import-not-found]
 
+from lab.cloud import addresses
 from lab.cloud.faults import ApiError, Parameters
 from lab.cloud.listing import Resource, page
 from lab.cloud.ministack.requests import births, check_listing, dry_run, filtered, known
@@ -21,6 +26,10 @@ INTERFACE_FILTERS = {
     "subnet-id": "SubnetId",
     "vpc-id": "VpcId",
 }
+
+#: Addresses that were given last, by subnet.
+_given: dict[str, str] = {}
+_hardware = count(1)
 
 
 def interfaces_of(instance: str) -> list[Resource]:
@@ -77,6 +86,7 @@ def create_interface(parameters: Parameters) -> Resource:
 def new_interface(parameters: Parameters) -> str:
     """By ministack's own hand, which forgets the type."""
     before = set(ec2._network_interfaces)
+    address = _new_address(parameters["SubnetId"], parameters.get("PrivateIpAddress"))
     groups = {f"SecurityGroupId.{place}": [name] for place, name in enumerate(parameters.get("Groups") or [], 1)}
     form = {"SubnetId": [parameters["SubnetId"]], "Description": [parameters.get("Description") or ""], **groups}
     ec2._create_network_interface(form)
@@ -84,7 +94,35 @@ def new_interface(parameters: Parameters) -> str:
     record = ec2._network_interfaces[name]
     record["InterfaceType"] = parameters.get("InterfaceType") or "interface"
     record["_born"] = next(births)
+    record["PrivateIpAddress"] = _given[record["SubnetId"]] = address
+    record["MacAddress"] = f"02:{next(_hardware).to_bytes(5).hex(':')}"  # 02: locally administered
     return str(name)
+
+
+def _new_address(subnet: str, asked_for: str | None) -> str:
+    block, taken = _addressing(subnet)
+    if asked_for:
+        return addresses.wanted(block, taken, asked_for)
+    return addresses.following(block, taken, _given.get(subnet))
+
+
+def check_addresses(subnet: str, asked_for: str | None, n: int) -> None:
+    """Before there is anything that would have to be taken back: is there room for `n` interfaces?"""
+    known(ec2._subnets, subnet, "InvalidSubnetID.NotFound")
+    if asked_for and n != 1:
+        text = "A private IP address can be given to a single instance only."
+        raise ApiError("InvalidParameterCombination", text)
+    block, taken = _addressing(subnet)
+    if asked_for:
+        addresses.wanted(block, taken, asked_for)
+    addresses.check_room(block, taken, n)
+
+
+def _addressing(subnet: str) -> tuple[str, set[str]]:
+    """A subnet's block, and the addresses of its VPC that somebody has."""
+    place = ec2._subnets[subnet]
+    everybody = ec2._network_interfaces.values()
+    return place["CidrBlock"], {one["PrivateIpAddress"] for one in everybody if one["VpcId"] == place["VpcId"]}
 
 
 def attach_interface(parameters: Parameters) -> Resource:

@@ -41,7 +41,7 @@ def delete_tags(model: TrafficMirroring, parameters: Parameters) -> Resource:
     _check_present(model, parameters["Resources"])
     dry_run(parameters)
     for resource in parameters["Resources"]:
-        present = model.tags[resource] if _is_ours(resource) else _tag_map(resource)
+        present = model.tags[resource] if _is_ours(resource) else tag_map(resource)
         gone = tags or {key: None for key in present if not key.lower().startswith("aws:")}
         if _is_ours(resource):
             model.remove_tags(resource, gone)
@@ -68,7 +68,7 @@ def _is_ours(resource: str) -> bool:
 
 def describe_tags(model: TrafficMirroring, parameters: Parameters) -> Resource:
     dry_run(parameters)
-    everything = {name: _tag_map(name) for name in ec2._tags} | model.tags
+    everything = {name: tag_map(name) for name in ec2._tags} | model.tags
     found = [
         {"ResourceId": name, "ResourceType": _kind(name), "Key": key, "Value": value}
         for name, tags in sorted(everything.items())
@@ -84,7 +84,7 @@ def _kind(resource: str) -> str:
     return KINDS.get(resource.partition("-")[0]) or str(ec2._guess_resource_type(resource))
 
 
-def _tag_map(resource: str) -> dict[str, str]:
+def tag_map(resource: str) -> dict[str, str]:
     return {tag["Key"]: tag.get("Value", "") for tag in ec2._tags.get(resource, [])}
 
 

@@ -1,4 +1,4 @@
-"""An emulator that many tests share: each makes its own things, by names of their own, as others' are still there."""
+"""Emulators that many tests share: each makes its own things, by names of their own, as others' are still there."""
 
 from collections.abc import Iterator
 
@@ -10,4 +10,11 @@ from lab.cloud.emulator import Emulator, emulator
 @pytest.fixture(scope="session")
 def cloud() -> Iterator[Emulator]:
     with emulator(auth=False) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def living() -> Iterator[Emulator]:
+    """A live one; who turns the weather turns it back."""
+    with emulator(auth=False, live=True, pace=10) as running:
         yield running

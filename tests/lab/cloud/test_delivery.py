@@ -1,12 +1,15 @@
 """Events as services send them, and queues that rules may write into: as much as EventBridge delivers."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from lab.cloud.emulator import Emulator, EmulatorError
 from lab.cloud.events import ACCOUNT, REGION, sample
+from lab.cloud.post import Posted
+from tests.waiting import until
 
 
 class Wiring:
@@ -110,3 +113,73 @@ def test_a_schedule_strikes_where_it_is_named_and_enabled(cloud: Emulator) -> No
     received = {rule: sqs.receive_message(QueueUrl=queue).get("Messages", []) for rule, queue in queues.items()}
     assert {rule: len(messages) for rule, messages in received.items()} == {"one": 1, "other": 0, "off": 0}
     assert json.loads(received["one"][0]["Body"]) == event
+
+
+def test_a_still_emulator_has_no_weather_and_sweeps_nothing(cloud: Emulator) -> None:
+    for call in (cloud.sweep, cloud.events, cloud.bus):
+        with pytest.raises(EmulatorError, match="is no side door; there are: POST /_lab/events"):
+            call()
+
+
+# The way of events in a live one
+
+
+@pytest.fixture
+def weather(living: Emulator) -> Iterator[Emulator]:
+    yield living
+    living.bus()
+
+
+def test_bad_weather_is_what_the_queue_sees(weather: Emulator) -> None:
+    wiring, event = Wiring(weather, "weather"), sample("ec2-instance-running")
+    wiring.let_in(wiring.queue, wiring.rule)
+    before = max((one.number for one in weather.events()), default=0)
+    for name in ("lost", "doubled", "late"):
+        weather.door("bus", {name: 1, "seconds": 0.3})
+        assert weather.emit({**event, "detail": {"weather": name}}) == event["id"]
+    got: list[str] = []
+
+    def received() -> bool:
+        got.extend(json.loads(message["Body"])["detail"]["weather"] for message in wiring.received(wiring.queue))
+        return len(got) >= 3
+
+    until("three have come", received)
+    assert got[0] == "doubled" and sorted(got) == ["doubled", "doubled", "late"]
+
+    def fates() -> list[Posted]:
+        found = [one for one in weather.events(before) if one.event["id"] == event["id"]]
+        return found if all(len(one.sent) == one.copies for one in found) else []
+
+    lost, doubled, late = until("all are out", fates)
+    assert [one.copies for one in (lost, doubled, late)] == [0, 2, 1]
+    assert 0.25 < late.sent[0] - late.time < 5
+
+
+def test_there_is_no_weather_but_what_there_is(weather: Emulator) -> None:
+    with pytest.raises(EmulatorError, match="lost is a share from 0 to 1, not 2"):
+        weather.bus(lost=2)
+    with pytest.raises(EmulatorError, match="no such weather"):
+        weather.door("bus", {"rain": 1})
+
+
+def test_a_sweep_comes_whatever_the_weather(weather: Emulator) -> None:
+    with pytest.raises(EmulatorError, match="is the stack deployed"):
+        weather.sweep()
+    queues = {rule: _queue(weather, rule, state) for rule, state in (("swept", "ENABLED"), ("unswept", "DISABLED"))}
+    weather.bus(lost=1)
+    identity, sqs = weather.sweep(), weather.client("sqs")
+    [message] = until("it strikes", lambda: sqs.receive_message(QueueUrl=queues["swept"]).get("Messages", []))
+    struck = json.loads(message["Body"])
+    assert (struck["id"], struck["source"]) == (identity, "aws.events")
+    assert struck["resources"] == [f"arn:aws:events:{REGION}:{ACCOUNT}:rule/swept"]
+    assert "Messages" not in sqs.receive_message(QueueUrl=queues["unswept"])
+    weather.client("events").disable_rule(Name="swept")
+
+
+def test_more_events_than_one_answer_holds_are_all_there(weather: Emulator) -> None:
+    before = max((one.number for one in weather.events()), default=0)
+    weather.bus(lost=1)
+    for number in range(1100):
+        weather.emit({**sample("tag-change"), "id": f"many-{number}"})
+    found = [one.event["id"] for one in weather.events(before) if one.event["id"].startswith("many-")]
+    assert found == [f"many-{number}" for number in range(1100)]

@@ -4,10 +4,12 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,18 @@ def test_what_goes_wrong_shows_the_log() -> None:
         raise ZeroDivisionError
     assert "Ready" in caught.value.__notes__[0]
     assert not scratch.exists() and not Path(f"/proc/{pid}").exists()
+
+
+def test_it_answers_on_other_sockets_too_and_where_it_is_told_to() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as main, socket.create_server(("127.0.0.1", 0)) as other:
+        with emulator(live=True, pace=2.5, main=main, listeners=[other]) as cloud:
+            assert cloud.port == main.getsockname()[1]
+            arguments = Path(f"/proc/{cloud.process.pid}/cmdline").read_text().split("\0")
+            assert "--live" in arguments and arguments[arguments.index("--pace") + 1] == "2.5"
+            elsewhere = replace(cloud, port=other.getsockname()[1])
+            assert elsewhere.client("sts").get_caller_identity()["Account"] == ACCOUNT
+            assert elsewhere.events() == []
+        assert main.fileno() >= 0 and other.fileno() >= 0  # the caller's
 
 
 # Functions

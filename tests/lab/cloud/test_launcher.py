@@ -39,41 +39,69 @@ CHANGES = {
     "refusals worded otherwise": "iam_actions.access_denied_response = lambda service, action: None",
     "another operator": "iam_evaluator._CONDITION_OPS['arnlike'] = lambda actual, expected: False",
     "operators elsewhere": "iam_evaluator._CONDITION_OPS = ()",
+    "attributes described otherwise": "ec2._ACTION_MAP['DescribeInstanceAttribute'] = lambda: None",
+    "instances stopped otherwise": "ec2._ACTION_MAP['StopInstances'] = lambda p, force: None",
+    "no start of instances": "del ec2._ACTION_MAP['StartInstances']",
+    "parameters put otherwise": "ssm._put_parameter = lambda name, value: None",
+    "parameters deleted under another name": "ssm._delete = vars(ssm).pop('_delete_parameter')",
+    "many parameters deleted otherwise": "ssm._delete_parameters = lambda names: None",
+    "health described otherwise": "alb._ACTION_MAP['DescribeTargetHealth'] = lambda params, query: None",
+    "groups resized otherwise": "autoscaling._reconcile_instances = lambda asg, desired: None",
+    "groups' calls elsewhere": "del autoscaling._ACTION_MAP",
+    "groups of stacks made otherwise": "provisioners._RESOURCE_HANDLERS['AWS::AutoScaling::AutoScalingGroup'] = {}",
+    "threads chosen otherwise": "stacks._runs_on_worker_thread = lambda: True",
 }
 OF_IAM = {name for name in CHANGES if "iam_" in CHANGES[name]}
+#: What only a live emulator needs as it was.
+OF_LIFE = {
+    "instances stopped otherwise",
+    "no start of instances",
+    "parameters put otherwise",
+    "parameters deleted under another name",
+    "many parameters deleted otherwise",
+    "health described otherwise",
+    "groups resized otherwise",
+    "groups' calls elsewhere",
+    "groups of stacks made otherwise",
+    "threads chosen otherwise",
+}
 
 #: Imports ministack once, and tries each change in a process of its own.
 PROGRAM = """
 import json, os, sys
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator
-from ministack.services import alb, cloudformation, ec2, eventbridge, ssm
+from ministack.services import alb, autoscaling, cloudformation, ec2, eventbridge, ssm
 from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks
 from lab.cloud import authority, conditions, delivery, hooks, launcher, provisioning
 
-def outcome(change, auth):
+def outcome(change, mode):
     try:
         exec(change)
-        launcher.application(auth)
+        launcher.application(mode == "auth", mode == "live")
     except hooks.StrangeMinistack as error:
         return f"refused: {error}"
     except Exception as error:
         return repr(error)
     return "started"
 
-for change, auth in json.load(sys.stdin):
+for change, mode in json.load(sys.stdin):
     if os.fork() == 0:
-        print(json.dumps([change, auth, outcome(change, auth)]), flush=True)
+        print(json.dumps([change, mode, outcome(change, mode)]), flush=True)
         os._exit(0)
     os.wait()
 """
 
 
+def needed_by(name: str) -> str:
+    return "auth" if name in OF_IAM else "live" if name in OF_LIFE else ""
+
+
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[tuple[str, bool], str]:
-    """By the change, if any, and whether IAM is enforced: with it, only what concerns it is tried."""
-    asked = [(change, False) for change in ("", *CHANGES.values())]
-    asked += [(change, True) for change in ("", *(CHANGES[name] for name in OF_IAM))]
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[tuple[str, str], str]:
+    """By the change, if any, and the mode: with IAM enforced, or live, only what concerns that is tried."""
+    asked = [("", mode) for mode in ("", "auth", "live")] + [(change, "") for change in CHANGES.values()]
+    asked += [(CHANGES[name], needed_by(name)) for name in CHANGES if needed_by(name)]
     scratch = str(tmp_path_factory.mktemp("launcher"))
     path = f"{ROOT}:{ROOT / 'layers/mirroring'}"
     environment = {"HOME": scratch, "TMPDIR": scratch, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": path}
@@ -81,18 +109,18 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[tuple[str, boo
     done = subprocess.run(
         command, cwd=Path(scratch), env=environment, input=given, capture_output=True, text=True, check=True
     )
-    return {(change, auth): said for change, auth, said in map(json.loads, done.stdout.splitlines())}
+    return {(change, mode): said for change, mode, said in map(json.loads, done.stdout.splitlines())}
 
 
-@pytest.mark.parametrize("auth", [False, True])
-def test_the_pinned_one_starts(outcomes: Mapping[tuple[str, bool], str], auth: bool) -> None:
-    assert outcomes["", auth] == "started"
+@pytest.mark.parametrize("mode", ["", "auth", "live"])
+def test_the_pinned_one_starts(outcomes: Mapping[tuple[str, str], str], mode: str) -> None:
+    assert outcomes["", mode] == "started"
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_another_does_not(outcomes: Mapping[tuple[str, bool], str], name: str) -> None:
-    assert outcomes[CHANGES[name], name in OF_IAM].startswith("refused: ")
+def test_another_does_not(outcomes: Mapping[tuple[str, str], str], name: str) -> None:
+    assert outcomes[CHANGES[name], needed_by(name)].startswith("refused: ")
 
 
-def test_what_iam_alone_needs_may_be_anything_without_it(outcomes: Mapping[tuple[str, bool], str]) -> None:
-    assert {outcomes[CHANGES[name], False] for name in OF_IAM} == {"started"}
+def test_what_iam_or_life_alone_needs_may_be_anything_without_it(outcomes: Mapping[tuple[str, str], str]) -> None:
+    assert {outcomes[CHANGES[name], ""] for name in OF_IAM | OF_LIFE} == {"started"}
