@@ -4,6 +4,7 @@
 nothing of such a test is set up: it is this same test run by a pytest inside one, and what that one said of it.
 """
 
+import faulthandler
 import fcntl
 import json
 import os
@@ -28,7 +29,7 @@ _SAID = pytest.StashKey[dict[Path, Said]]()
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     mark = item.get_closest_marker("network")
     if mark is None or sandbox.inside():
         return None
@@ -42,6 +43,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     item.ihook.pytest_runtest_logreport(report=_report(item, said))
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    item.session._setupstate.teardown_exact(nextitem)  # of tests before, which left this to the file's last test
     return True
 
 
@@ -63,6 +65,7 @@ def _run(items: Sequence[pytest.Item]) -> Said:
         reports = Path(folder) / "reports"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         environment[_REPORTS] = str(reports)
+        faulthandler.cancel_dump_traceback_later()  # this one may wait for its turn, and those inside have limits too
         fcntl.flock(turn, fcntl.LOCK_EX)
         done = subprocess.run(
             command,

@@ -8,7 +8,6 @@ crosses it. (2) carries mirrored packets, headers of the mirror included. (3) ca
 named after the namespace that it leads to.
 """
 
-import os
 import shutil
 import socket
 import subprocess
@@ -19,6 +18,8 @@ from types import TracebackType
 from typing import IO, Self
 
 from lab.network import sandbox
+from lab.network.namespaces import NetworkError as NetworkError
+from lab.network.namespaces import inside, plain_frames, run, settle
 
 NAMESPACES = ("client", "prod", "worker", "test")
 CLIENT, PROD = "10.77.1.1", "10.77.1.2"
@@ -28,12 +29,6 @@ REPLAYER, TEST = "10.77.3.1", "10.77.3.2"
 _ROOT = Path(__file__).resolve().parents[2]
 _MIRROR_PATH_MTU = 9216  # 9,001 bytes of IP, and 14 + 8 + 8 + 20 around them
 _PATIENCE = 5.0
-#: A kernel's own IPv6 chatter (multicast reports) would go into the mirror.
-_NO_IPV6 = "for file in /proc/sys/net/ipv6/conf/*/disable_ipv6; do [ ! -e $file ] || echo 1 > $file; done"
-
-
-class NetworkError(Exception):
-    """A command that makes the network failed; the text is one line with its own words."""
 
 
 class Network:
@@ -53,14 +48,16 @@ class Network:
             raise NetworkError("the network is made inside a sandbox only: call lab.network.sandbox.enter() first")
         try:
             for name in NAMESPACES:
-                _run("ip", "netns", "add", name)
-                _run("ip", "-n", name, "link", "set", "lo", "up")
-                self.run(name, "sh", "-c", _NO_IPV6)
+                run("ip", "netns", "add", name)
+                run("ip", "-n", name, "link", "set", "lo", "up")
+                with inside(name):
+                    settle()
             _link(("client", CLIENT), ("prod", PROD), self._mtu)
             _link(("prod", MIRROR), ("worker", WORKER), _MIRROR_PATH_MTU)
             _link(("worker", REPLAYER), ("test", TEST), 9001)
             for here, there in (("client", "prod"), ("prod", "client")):
-                self.run(here, "ethtool", "-K", there, "tso", "off", "gso", "off", "gro", "off")
+                with inside(here):
+                    plain_frames([there])
         except BaseException:
             self._leave()
             raise
@@ -73,7 +70,7 @@ class Network:
 
     def run(self, namespace: str, *command: str) -> str:
         """What a command in a namespace prints. Raises NetworkError when it fails."""
-        return _run("ip", "netns", "exec", namespace, *command)
+        return run("ip", "netns", "exec", namespace, *command)
 
     def start(
         self,
@@ -99,15 +96,8 @@ class Network:
 
     def socket(self, namespace: str, kind: socket.SocketKind) -> socket.socket:
         """An IPv4 socket of this process in a namespace."""
-        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        there = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
-        try:
-            os.setns(there, os.CLONE_NEWNET)
+        with inside(namespace):
             return socket.socket(socket.AF_INET, kind)
-        finally:
-            os.setns(home, os.CLONE_NEWNET)
-            os.close(there)
-            os.close(home)
 
     def _leave(self) -> None:
         for process in reversed(self._processes):
@@ -133,7 +123,7 @@ def stop(process: subprocess.Popen[bytes], patience: float = _PATIENCE) -> int:
 
 def _link(left: tuple[str, str], right: tuple[str, str], mtu: int) -> None:
     (here, address), (there, peer_address) = left, right
-    _run(
+    run(
         "ip",
         "link",
         "add",
@@ -152,12 +142,5 @@ def _link(left: tuple[str, str], right: tuple[str, str], mtu: int) -> None:
         str(mtu),
     )
     for name, interface, own in ((here, there, address), (there, here, peer_address)):
-        _run("ip", "-n", name, "address", "add", f"{own}/24", "dev", interface)
-        _run("ip", "-n", name, "link", "set", interface, "up")
-
-
-def _run(*command: str) -> str:
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
-    if done.returncode:
-        raise NetworkError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
+        run("ip", "-n", name, "address", "add", f"{own}/24", "dev", interface)
+        run("ip", "-n", name, "link", "set", interface, "up")

@@ -8,15 +8,13 @@ sender in `prod` plays the recordings. So the worker and wrk reach the same ngin
 
 import os
 import socket
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from lab.network import mirror, nginx
 from lab.network.mirror import VXLAN_PORT, Mirror
-from lab.network.topology import PROD, TEST, WORKER, Network, NetworkError
+from lab.network.topology import PROD, TEST, WORKER, Network
 from lab.relay import enlarge
 from tests.bench import wrk
 from tests.bench.listener import Listener
@@ -27,39 +25,6 @@ from tests.bench.wrk import GET, ONCE, UPLOAD, Kind
 LISTENER_PORT = 4790
 #: Datagrams to record of each kind.
 RECORDED = {GET: 200_000, ONCE: 100_000, UPLOAD: 100_000}
-_SERVER = """
-daemon off;
-user root;
-worker_processes 1;
-pid {directory}/pid;
-error_log {directory}/error.log warn;
-events {{ worker_connections 16384; }}
-http {{
-    access_log off;
-    keepalive_requests 1000000000;
-    keepalive_timeout 300s;
-    client_max_body_size 0;
-    client_body_buffer_size 128k;
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    scgi_temp_path {directory}/scgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    server {{
-        listen {address} backlog=4096;
-        location / {{ return 200 "test\\n"; }}
-        location /upload {{
-            proxy_pass http://unix:{directory}/inner.sock:;
-            proxy_pass_request_body off;
-            proxy_set_header Content-Length "";
-        }}
-    }}
-    server {{
-        listen unix:{directory}/inner.sock;
-        location / {{ return 200 "test has it\\n"; }}
-    }}
-}}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,26 +41,12 @@ class Rig:
 def rig(kinds: tuple[Kind, ...], scale: float = 1.0) -> Iterator[Rig]:
     """The rig with recordings of these kinds, `scale` times as long as usual. Needs a sandbox around it."""
     with Network() as network:
-        _serve(network)
+        nginx.start(network, "test", f"{TEST}:80", logged=False)
         recordings = _record(network, kinds, scale)
         playing = network.socket("prod", socket.SOCK_DGRAM)
         listening = _bound(network, LISTENER_PORT)
         with playing, listening:
             yield Rig(network, recordings, Sender(playing, WORKER, recordings), Listener(listening))
-
-
-def _serve(network: Network) -> None:
-    """The test environment: nginx that logs nothing and closes no connection."""
-    directory: Path = network.directory / "nginx-bench"
-    directory.mkdir()
-    config = directory / "nginx.conf"
-    config.write_text(_SERVER.format(directory=directory, address=f"{TEST}:80"))
-    process = network.start("test", ["nginx", "-e", f"{directory}/error.log", "-p", str(directory), "-c", str(config)])
-    deadline = time.monotonic() + 10
-    while not (directory / "pid").exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise NetworkError(f"nginx did not start: {(directory / 'error.log').read_text().strip()}")
-        time.sleep(0.01)
 
 
 def _record(network: Network, kinds: tuple[Kind, ...], scale: float) -> dict[str, Recording]:
