@@ -4,7 +4,7 @@
 #   PYTHON=/path/to/python3.13   the interpreter for .venv (default: tools/find-python.sh looks for one)
 #   ARGS="..."                   passed on to pytest, to the demo, to the benchmark, or to sam deploy
 #   ARCH=arm64 | x86_64          make build, make deploy: workers and functions of that architecture (default: as at the last deploy)
-#   KEEP=1                       make demo: keep the logs of the run in demo-files/
+#   KEEP=1                       make demo: stay up afterwards, for a second terminal, until Ctrl-C
 #   UPGRADE=1                    make lock: take newer versions, not only what changed
 
 SHELL := /bin/bash
@@ -56,7 +56,7 @@ tools: $(READY) # the programs with packages of their own, in .venv/tools: SAM C
 system: ## the system programs that demo, test and bench drive (as root: installs them)
 	@tools/system.sh
 
-demo: $(READY) system ## real traffic, mirrored by the kernel and replayed; ends with PASS or FAIL
+demo: tools system ## the whole product on this machine, as a story under real traffic; ends with PASS or FAIL
 	@$(BIN)/python -m lab.demo $(ARGS)
 
 test: tools system ## every test; ARGS="tests/worker -k name" for some of them

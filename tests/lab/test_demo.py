@@ -1,97 +1,123 @@
-"""What people see at the end of the demo."""
+"""What the demo says before and after its story. That the story passes, and leaves nothing behind, is tests/e2e's."""
 
 import io
-from collections import Counter
-from dataclasses import replace
+import re
+import shlex
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rich.console import Console
+from rich.text import Text
 
-from lab import demo
-from lab.demo import Arrivals, Outcome
-from lab.network.nginx import Entry
-from replayer.ledger import Ledger, as_dict, imbalances
+from lab import demo, do
+from lab.network import sandbox
+from mirroring import cli as mirrorctl
+from tests.waiting import until
 
-
-def _outcome(arrivals: Arrivals, ledger: Ledger, effective: int = 64 << 20) -> Outcome:
-    ledger.destination("http://test")
-    status = {
-        "totals": as_dict(ledger),
-        "balanced": not imbalances(ledger),
-        "imbalances": imbalances(ledger),
-        "arrived": 0,
-        "receive_buffer": {"wished": 64 << 20, "effective": effective},
-    }
-    return Outcome(Counter(curl=1), arrivals, 0, status, 0)
+_ROOT = Path(__file__).parents[2]
+#: Runs what follows where no network namespace may be made, by whomever.
+_CONFINED = ["unshare", "-Ur", "sh", "-c", 'echo 0 > /proc/sys/user/max_net_namespaces; exec "$@"', "sh"]
+_INSTANCE = "i-0123456789abcdef0"
 
 
-def _shown(outcome: Outcome) -> str:
-    console = Console(file=io.StringIO(), width=140)
-    demo.show(outcome, console)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
+def test_without_namespaces_it_says_so_and_replays_what_was_recorded() -> None:
+    command = [*_CONFINED, sys.executable, "-m", "lab.demo"]
+    done = subprocess.run(command, check=False, cwd=_ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+
+    assert done.returncode == 0, done
+    first, second, *rest = done.stdout.splitlines()
+    assert first.startswith("the kernel refuses the lab its namespaces")
+    assert "run as root, or" in first
+    assert "replayed to a local server" in second
+    assert any(line.startswith("PASS") for line in rest)
 
 
-def test_all_arrived_is_a_pass() -> None:
-    outcome = _outcome(Arrivals(answered=1234, received=1234), Ledger())
-
-    assert outcome.passed
-    assert "PASS" in _shown(outcome)
-    assert "1,234" in _shown(outcome)
+def test_a_kernel_that_grants_namespaces_is_believed() -> None:
+    assert demo.refused() == ""
 
 
-def test_a_fail_names_the_counter_and_the_remedy() -> None:
-    ledger = Ledger(socket_drops=3)
-    ledger.given_up["hole"] = 2
-    outcome = _outcome(Arrivals(answered=2, received=1, missing=["GET /a"]), ledger, effective=1 << 18)
-
-    assert not outcome.passed
-    shown = _shown(outcome)
-    for words in (
-        "FAIL",
-        "1 missing, such as GET /a",
-        "socket_drops: 3",
-        "given_up.hole: 2",
-        "net.core.rmem_max=67108864",
-    ):
-        assert words in shown
+def test_a_machine_that_has_everything_lacks_nothing() -> None:
+    assert demo.lacking() is None
 
 
-def test_a_ledger_that_does_not_balance_is_a_fail() -> None:
-    outcome = _outcome(Arrivals(answered=1, received=1), Ledger(datagrams=1))
+def test_a_machine_without_the_tools_is_told_what_makes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPLAYER", "/nowhere/replayer")
 
-    assert not outcome.passed
-    assert "datagrams = segments + refused: 1 ≠ 0" in _shown(outcome)
-
-
-def test_a_bad_end_is_a_fail() -> None:
-    outcome = replace(_outcome(Arrivals(answered=1, received=1), Ledger()), exit_code=1)
-
-    assert not outcome.passed
-    assert "exit code 1" in _shown(outcome)
-
-
-def _entry(target: str, *, status: str = "200", sha256: str = "", body: str = "") -> Entry:
-    return Entry("GET", target, status, "", sha256, body)
+    assert demo.lacking() == "the demo needs /nowhere/replayer: make setup"
 
 
 @pytest.fixture
-def good(tmp_path: Path) -> Entry:
-    """A request whose body was kept as it was sent."""
-    (tmp_path / "body").write_bytes(b"abc")
-    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    return _entry("/a", sha256=digest, body=str(tmp_path / "body"))
+def invitation() -> str:
+    environment = {"AWS_ENDPOINT_URL": "http://127.0.0.1:4566", "AWS_REGION": "eu-west-1"}
+    return demo.invitation(environment, _INSTANCE, "10.1.0.6", 1080, demo.way_in(4711, 0))
 
 
-def test_the_comparison_sees_each_difference(good: Entry, tmp_path: Path) -> None:
-    bad = replace(good, target="/b", sha256="0" * 64)
+def _commands(text: str) -> Iterator[list[str]]:
+    for line in text.splitlines():
+        if line.startswith((".venv/", "curl", "nsenter")):
+            yield shlex.split(line, comments=True)
 
-    assert demo.compare([good], [good], tmp_path) == Arrivals(answered=1, received=1, bodies=1)
-    assert demo.compare([good], [good], tmp_path).exact
-    assert not demo.compare([], [], tmp_path).exact
-    assert demo.compare([good, good], [good], tmp_path).missing == ["GET /a"]
-    assert demo.compare([good], [good, good], tmp_path).surplus == ["GET /a"]
-    assert demo.compare([_entry("/c", status="499")], [_entry("/c")], tmp_path).surplus == ["GET /c"]
-    assert demo.compare([bad], [bad], tmp_path).spoilt == ["GET /b"]
-    assert demo.compare([bad], [replace(bad, body="")], tmp_path).spoilt == ["GET /b"]
+
+def test_the_second_terminal_gets_exports_that_a_shell_takes(invitation: str) -> None:
+    exports = "\n".join(re.findall(r"^export .*$", invitation, re.MULTILINE))
+    done = subprocess.run(["sh", "-c", f"{exports}\nenv"], check=True, capture_output=True, text=True, env={})
+
+    assert {"AWS_ENDPOINT_URL=http://127.0.0.1:4566", "AWS_REGION=eu-west-1"} <= set(done.stdout.splitlines())
+
+
+def test_the_commands_to_try_are_ones_that_there_are(invitation: str) -> None:
+    programs = []
+    for program, *words in _commands(invitation):
+        if program.endswith("mirrorctl"):
+            assert mirrorctl.parse(words, {}).stack == "replay"
+        elif program.endswith("python") and "--help" not in words:
+            assert words[:2] == ["-m", "lab.do"]
+            assert do.parser().parse_args(words[2:]).deed
+        programs.append(Path(program).name)
+
+    assert set(programs) == {"mirrorctl", "python", "curl", "nsenter"}
+    assert "socks5://127.0.0.1:1080 http://10.1.0.6/" in invitation
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_the_way_in_leads_into_the_sandbox(user: int) -> None:
+    """Into one that this test's user made, who may be root, by the command for whom it is meant."""
+    command = [sys.executable, "-m", "lab.network.sandbox", "sleep", "60"]
+    unprivileged = ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if user else []
+    with subprocess.Popen([*unprivileged, *command], cwd=_ROOT, stdin=subprocess.DEVNULL) as process:
+        entrance = demo.way_in(process.pid, user)
+
+        def inside() -> str:
+            done = subprocess.run(
+                ["bash", "-c", f"{entrance} -- sh -c 'test -d {sandbox.FILES} && id -u'"],
+                check=False,
+                capture_output=True,
+                text=True,
+            )
+            return done.stdout.strip()
+
+        try:
+            assert until("the sandbox is entered", inside) == "0"
+        finally:
+            process.terminate()
+
+
+def test_a_small_receive_buffer_has_a_remedy() -> None:
+    large, small = {"wished": 64 << 20, "effective": 64 << 20}, {"wished": 64 << 20, "effective": 1 << 18}
+
+    assert demo.remedy([large, small]) == "sudo sysctl -w net.core.rmem_max=67108864, or run it as root"
+    assert demo.remedy([large]) == ""
+
+
+def test_the_picture_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
+    demo.save(tmp_path / "demo.svg", [Text("mirrored", style="green"), Text("PASS", style="bold")])
+    text = (tmp_path / "demo.svg").read_text()
+
+    assert ElementTree.parse(io.StringIO(text)).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    assert "mirrored" in text
+    assert "PASS" in text
+    assert "url(http" not in text
+    assert "@font-face" not in text
