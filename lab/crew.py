@@ -1,5 +1,7 @@
 """Everybody who works in the instances of a lab: their software, their clients, and who reads their logs."""
 
+import time
+from collections import deque
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -8,7 +10,11 @@ from lab.fabric.hosts import Host
 from lab.images import Software, duty
 from lab.machines import Machines
 from lab.records import Records
+from lab.tally import Window
 from lab.traffic import Mix, Traffic
+
+#: Ends that are remembered. A surplus at an older one shows in the tally, which is the counter of this cap.
+MOST_ENDS = 10_000
 
 
 class Crew:
@@ -19,6 +25,8 @@ class Crew:
         self.traffic = Traffic(traffic)
         self.records = Records()
         self.mix: Mix | None = None
+        #: When servers of production ended: what they had not read by then was mirrored all the same.
+        self.ends: deque[Window] = deque(maxlen=MOST_ENDS)
 
     def __enter__(self) -> Self:
         return self
@@ -46,5 +54,10 @@ class Crew:
 
     def halt(self, host: Host) -> None:
         """Clients first."""
+        since = time.time()
         self.traffic.stop(host.instance)
-        self.machines.halt(host)
+        try:
+            self.machines.halt(host)
+        finally:
+            if host.instance in self.records.answered:
+                self.ends.append(Window(since, time.time()))

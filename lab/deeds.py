@@ -1,24 +1,15 @@
 """Deeds in a lab that stands, from outside it: EC2's own API, the side doors of the emulator, no more."""
 
 import argparse
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
-from botocore.config import Config
-
-from lab.cloud.emulator import ROOT_USER
-from lab.cloud.events import REGION
+from lab.cloud.endpoint import Endpoint
+from lab.happenings import told
 from lab.images import IMAGES
-
-#: Events that are listed at once.
-MOST_EVENTS = 200
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _TYPE = "m5.large"
@@ -28,66 +19,30 @@ class DeedError(Exception):
     """What was asked for cannot be done; the text says why, in a line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """The emulator as a second terminal sees it."""
-
-    url: str
-
-    def client(self, service: str) -> Any:
-        config = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60)
-        session = boto3.session.Session()
-        return session.client(service, region_name=REGION, endpoint_url=self.url, config=config, **ROOT_USER)
-
-    def door(self, method: str, path: str, said: Mapping[str, object] | None = None) -> dict[str, Any]:
-        place = urlsplit(self.url)
-        connection = HTTPConnection(place.hostname or "", place.port, timeout=60)
-        try:
-            connection.request(method, path, None if said is None else json.dumps(said))
-            answer = connection.getresponse()
-            body = answer.read().decode(errors="replace")
-        except (OSError, HTTPException) as error:
-            raise DeedError(f"{self.url} does not answer: {error}") from None
-        finally:
-            connection.close()
-        if answer.status != 200:
-            raise DeedError(_message(body))
-        found: dict[str, Any] = json.loads(body)
-        return found
-
-
-def _message(body: str) -> str:
-    try:
-        return str(json.loads(body)["message"])
-    except (ValueError, LookupError, TypeError):
-        return body.strip() or "refused without a word"
-
-
-def reach(environment: Mapping[str, str]) -> Reach:
+def reach(environment: Mapping[str, str]) -> Endpoint:
     """Loopback alone: these deeds are not for an AWS account."""
     url = environment.get("AWS_ENDPOINT_URL", "")
     if not url:
         raise DeedError("AWS_ENDPOINT_URL is not set: paste the exports that the lab printed into this terminal")
     if urlsplit(url).hostname not in _LOOPBACK:
         raise DeedError(f"AWS_ENDPOINT_URL is {url}: no lab of this machine")
-    return Reach(url)
+    return Endpoint(url)
 
 
 # The deeds: each gives lines to print
 
 
-def launch(lab: Reach, options: argparse.Namespace) -> Iterator[str]:
+def launch(lab: Endpoint, options: argparse.Namespace) -> Iterator[str]:
     ec2 = lab.client("ec2")
-    request: dict[str, Any] = {"ImageId": IMAGES[options.image], "InstanceType": _TYPE, "SubnetId": options.subnet}
-    request |= {"MinCount": options.number, "MaxCount": options.number}
-    request["SubnetId"] = options.subnet or _subnet(ec2)
+    request: dict[str, Any] = {"ImageId": IMAGES[options.image], "InstanceType": _TYPE}
+    request |= {"MinCount": options.number, "MaxCount": options.number, "SubnetId": options.subnet or _subnet(ec2)}
     if options.tag:
         request["TagSpecifications"] = [{"ResourceType": "instance", "Tags": _tags(options.tag)}]
     for one in ec2.run_instances(**request)["Instances"]:
         yield f"{one['InstanceId']} {one['State']['Name']} {one.get('PrivateIpAddress', '')}"
 
 
-def tag(lab: Reach, options: argparse.Namespace) -> Iterator[str]:
+def tag(lab: Endpoint, options: argparse.Namespace) -> Iterator[str]:
     instances, tags = _apart(options.words)
     if not tags:
         raise DeedError("which tag? write KEY=VALUE behind the instances")
@@ -95,7 +50,7 @@ def tag(lab: Reach, options: argparse.Namespace) -> Iterator[str]:
     yield from instances
 
 
-def untag(lab: Reach, options: argparse.Namespace) -> Iterator[str]:
+def untag(lab: Endpoint, options: argparse.Namespace) -> Iterator[str]:
     instances, keys = _apart(options.words)
     if not keys:
         raise DeedError("which tag? write its key behind the instances")
@@ -103,19 +58,19 @@ def untag(lab: Reach, options: argparse.Namespace) -> Iterator[str]:
     yield from instances
 
 
-def stop(lab: Reach, options: argparse.Namespace) -> Iterator[str]:
+def stop(lab: Endpoint, options: argparse.Namespace) -> Iterator[str]:
     yield from _changed(lab.client("ec2").stop_instances(InstanceIds=options.instances)["StoppingInstances"])
 
 
-def start(lab: Reach, options: argparse.Namespace) -> Iterator[str]:
+def start(lab: Endpoint, options: argparse.Namespace) -> Iterator[str]:
     yield from _changed(lab.client("ec2").start_instances(InstanceIds=options.instances)["StartingInstances"])
 
 
-def terminate(lab: Reach, options: argparse.Namespace) -> Iterator[str]:
+def terminate(lab: Endpoint, options: argparse.Namespace) -> Iterator[str]:
     yield from _changed(lab.client("ec2").terminate_instances(InstanceIds=options.instances)["TerminatingInstances"])
 
 
-def scale(lab: Reach, options: argparse.Namespace) -> Iterator[str]:
+def scale(lab: Endpoint, options: argparse.Namespace) -> Iterator[str]:
     scaling = lab.client("autoscaling")
     groups = {raw["AutoScalingGroupName"]: raw for raw in scaling.describe_auto_scaling_groups()["AutoScalingGroups"]}
     if options.group not in groups:
@@ -126,7 +81,7 @@ def scale(lab: Reach, options: argparse.Namespace) -> Iterator[str]:
     yield f"{options.group}: {group['DesiredCapacity']} → {options.number}"
 
 
-def policy(lab: Reach, options: argparse.Namespace) -> Iterator[str]:
+def policy(lab: Endpoint, options: argparse.Namespace) -> Iterator[str]:
     try:
         text = Path(options.file).read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -136,27 +91,26 @@ def policy(lab: Reach, options: argparse.Namespace) -> Iterator[str]:
     yield f"{name}, version {answer['Version']}: `mirrorctl policy show --stack {options.stack}` tells what is in force"
 
 
-def sweep(lab: Reach, options: argparse.Namespace) -> Iterator[str]:
-    lab.door("POST", "/_lab/sweep", {})
+def sweep(lab: Endpoint, options: argparse.Namespace) -> Iterator[str]:
+    lab.door("sweep", {})
     yield "the schedule struck: the control plane looks at everything"
 
 
-def bus(lab: Reach, options: argparse.Namespace) -> Iterator[str]:
+def bus(lab: Endpoint, options: argparse.Namespace) -> Iterator[str]:
     shares = {name: getattr(options, name) for name in ("late", "seconds", "doubled", "shuffled", "lost", "seed")}
-    lab.door("POST", "/_lab/bus", shares)
+    lab.door("bus", shares)
     said = [f"{name} {value:g}" for name, value in shares.items() if value and name != "seed"]
     yield f"events from now on: {', '.join(said) or 'as they come, once and in order'}"
 
 
-def events(lab: Reach, options: argparse.Namespace) -> Iterator[str]:
-    found = lab.door("GET", f"/_lab/events?after={options.after}")["events"]
-    for one in found[-MOST_EVENTS:]:
-        at = time.strftime("%H:%M:%S", time.localtime(one["time"]))
-        fate = "lost" if not one["copies"] else f"{len(one['sent'])} of {one['copies']} delivered"
-        yield f"{one['number']:>5} {at} {one['event']['detail-type']}: {_about(one['event'])} ({fate})"
+def events(lab: Endpoint, options: argparse.Namespace) -> Iterator[str]:
+    for one in lab.events(options.after):
+        at = time.strftime("%H:%M:%S", time.localtime(one.time))
+        fate = f"{len(one.sent)} of {one.copies} delivered" if one.copies else "lost"
+        yield f"{one.number:>5} {at} {told(one.event)} ({fate})"
 
 
-def status(lab: Reach, options: argparse.Namespace) -> Iterator[str]:
+def status(lab: Endpoint, options: argparse.Namespace) -> Iterator[str]:
     ec2 = lab.client("ec2")
     sessions: dict[str, list[str]] = {}
     for page in ec2.get_paginator("describe_traffic_mirror_sessions").paginate():
@@ -189,16 +143,6 @@ def _subnet(ec2: Any) -> str:
 def _changed(states: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for one in states:
         yield f"{one['InstanceId']} {one['PreviousState']['Name']} → {one['CurrentState']['Name']}"
-
-
-def _about(event: Mapping[str, Any]) -> str:
-    """What an event is about, in a few words."""
-    detail = event["detail"]
-    words = [str(detail[name]) for name in ("instance-id", "EC2InstanceId", "name", "eventName") if name in detail]
-    words += [resource.rpartition("/")[2] for resource in event["resources"][:1] if not words]
-    words += [str(detail[name]) for name in ("state", "operation") if name in detail]
-    words += [",".join(detail["changed-tag-keys"])] if "changed-tag-keys" in detail else []
-    return " ".join(words)
 
 
 def _tags(pairs: Sequence[tuple[str, str]]) -> list[dict[str, str]]:

@@ -18,21 +18,21 @@ from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console, Group, RenderableType
+from rich.text import Text
 
 from lab import fallback, screen, story, summary, worker
 from lab.build import built
 from lab.cloud import deployment, emulator
-from lab.fabric.fabric import FabricError
 from lab.fabric.router import INTERNET
 from lab.network import prerequisites, sandbox
 from lab.network.namespaces import inside
-from lab.network.topology import NetworkError
-from lab.show import Show, ShowError, StoryError
+from lab.show import Show
 from lab.summary import Outcome
-from lab.vpc import STACK, Lab, LabError
+from lab.vpc import STACK, Lab
 
 _FAIL, _UNUSABLE, _INTERRUPTED = 1, 2, 130
 _OUTSIDE = ("127.0.0.1", 0)
+_entered: list[Lab] = []  # and never left, nor forgotten: all of it ends with this process, see `_end`
 
 
 def main() -> int:
@@ -50,14 +50,16 @@ def main() -> int:
             return _UNUSABLE
         with console.status("building the stack, once"):
             template = built()
+        # Where the lab is to stay up: for the emulator, and for the forwarder.
         doors = [socket.create_server(_OUTSIDE) for _ in range(2 if options.keep else 0)]
         entrance = way_in(os.getpid(), os.getuid())
         sandbox.enter()
-        return run(template, console, doors, entrance, options.picture)
+        lab = Lab(template, listener=doors[0] if doors else None)
+        return run(lab, console, doors[-1] if doors else None, entrance, options.picture)
     except KeyboardInterrupt:
         print("interrupted; nothing is left behind", file=sys.stderr)
         return _INTERRUPTED
-    except (deployment.DeploymentError, emulator.EmulatorError, sandbox.SandboxError, NetworkError) as error:
+    except (deployment.DeploymentError, subprocess.TimeoutExpired, sandbox.SandboxError, OSError) as error:
         print(error, file=sys.stderr)
         return _UNUSABLE
 
@@ -76,31 +78,40 @@ def lacking() -> str | None:
     return prerequisites.complaint() or (f"the demo needs {', '.join(missing)}: make setup" if missing else None)
 
 
-def run(template: Path, console: Console, doors: list[socket.socket], entrance: str, picture: Path | None) -> int:
-    """In the sandbox. `doors`, where the lab is to stay up, are sockets outside: the emulator's and the forwarder's."""
+def run(lab: Lab, console: Console, door: socket.socket | None, entrance: str, picture: Path | None) -> int:
+    """In the sandbox. `door`, where the lab is to stay up, is a socket outside, for the forwarder.
+
+    Whatever goes wrong here is a FAIL.
+    """
     began = time.monotonic()
-    listener, forwarder = doors or (None, None)
-    with console.status("an empty account comes up"):
-        lab = Lab(template, listener=listener)
-        lab.__enter__()  # and never left: all of it ends with this process, see `_end`
+    _entered.append(lab)
     try:
+        with console.status("an empty account comes up"):
+            lab.__enter__()
         outcome, best = told(lab, console, began)
-    except (ShowError, StoryError, LabError, FabricError) as error:
-        console.print(f"[bold red]FAIL[/]  {error}", highlight=False)
-        console.print(blame(lab), markup=False, highlight=False)
+        console.print(summary.drawn(outcome))
+        if picture is not None:
+            save(picture, [*best, summary.verdict(outcome)])
+        if door is not None:
+            stay(lab, console, door, entrance)
+    except Exception as error:  # noqa: BLE001  the top of the program
+        console.print(Text.assemble(("FAIL", "bold red"), f"  {str(error) or type(error).__name__}"))
+        console.print(blame(lab, error), markup=False, highlight=False)
         return _FAIL
-    console.print(summary.drawn(outcome))
-    if picture is not None:
-        save(picture, [*best, summary.verdict(outcome)])
-    if forwarder is not None:
-        stay(lab, console, forwarder, entrance)
     return _FAIL if summary.complaints(outcome) else 0
 
 
-def blame(lab: Lab) -> str:
+def blame(lab: Lab, error: Exception) -> str:
     """What may tell why the story did not go on."""
-    ended = [f"{instance}: {words}" for instance, words in lab.crew.machines.ended().items()]
-    return "\n".join([*ended, "the emulator's log ends with:", lab.cloud.output()])
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    found = [f"{type(error).__name__} in {Path(where.filename).name}, line {where.lineno}"]
+    found += getattr(error, "__notes__", [])  # of a lab that did not come up
+    if hasattr(lab, "fabric"):
+        found += [f"{instance}: {words}" for instance, words in lab.fabric.troubled.items()]
+        found += [f"{instance}: {words}" for instance, words in lab.crew.machines.ended().items()]
+    if hasattr(lab, "cloud") and lab.cloud.log.exists():
+        found += ["the emulator's log ends with:", lab.cloud.output()]
+    return "\n".join(found)
 
 
 def told(lab: Lab, console: Console, began: float) -> tuple[Outcome, list[RenderableType]]:
@@ -134,10 +145,12 @@ def stay(lab: Lab, console: Console, forwarder: socket.socket, entrance: str) ->
     command = [sys.executable, "-m", "lab.forward", "--socket", str(forwarder.fileno())]
     with inside(INTERNET):
         subprocess.Popen(command, cwd=deployment.ROOT, pass_fds=(forwarder.fileno(),))
-    for one in lab.members(story.GROUP):
+    members = lab.members(story.GROUP)
+    for one in members:
         lab.traffic.start(one, lab.address(one), story.MIX)
-    [first, *_] = lab.members(story.GROUP)
-    console.print(invitation(lab.cloud.environment, first, lab.address(first), forwarder.getsockname()[1], entrance))
+    first = members[0]
+    text = invitation(lab.cloud.environment, first, lab.address(first), forwarder.getsockname()[1], entrance)
+    console.print(text, markup=False, highlight=False, soft_wrap=True)  # to be pasted
     with Show(console, lab.snapshot, hint="Ctrl-C ends it, nothing is left behind") as show:
         show.stage("everything stays up")
         while True:

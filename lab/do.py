@@ -8,16 +8,20 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from http.client import HTTPException
 from typing import NoReturn
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lab import deeds
-from lab.deeds import DeedError, Reach
+from lab.cloud.endpoint import Endpoint, RefusedError
+from lab.deeds import DeedError
 from lab.images import IMAGES
 
 #: Instances that one command launches at most.
 MOST_INSTANCES = 20
+#: Images that run something, or nothing, by themselves; a worker's says nothing without the stack's user data.
+LAUNCHED = tuple(sorted(IMAGES.keys() - {"worker"}))
 
 _STACK = "replay"
 _UNUSABLE, _INTERRUPTED = 2, 130
@@ -67,14 +71,14 @@ def parser() -> argparse.ArgumentParser:
     made = _Parser(prog="python -m lab.do", description=(__doc__ or "").splitlines()[0])
     commands = made.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
 
-    def command(deed: Callable[[Reach, argparse.Namespace], Iterator[str]], text: str) -> argparse.ArgumentParser:
+    def command(deed: Callable[[Endpoint, argparse.Namespace], Iterator[str]], text: str) -> argparse.ArgumentParser:
         one: argparse.ArgumentParser = commands.add_parser(deed.__name__, help=text, description=text)
         one.set_defaults(deed=deed)
         return one
 
     one = command(deeds.launch, "launch instances of an image of the lab")
     one.add_argument("--number", type=_whole(1, MOST_INSTANCES), default=1)
-    one.add_argument("--image", choices=sorted(IMAGES), default="web")
+    one.add_argument("--image", choices=LAUNCHED, default="web")
     one.add_argument("--tag", type=_tag, action="append", default=[], metavar="KEY=VALUE")
     one.add_argument("--subnet", metavar="ID", default="", help="default: that of production's youngest instance")
     command(deeds.tag, "tag instances").add_argument("words", nargs="+", metavar="i-…|KEY=VALUE")
@@ -94,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--lost", type=_share, default=0.0, help="share of the events that do not come, 0 to 1")
     one.add_argument("--seconds", type=_number, default=0.0)
     one.add_argument("--seed", type=_whole(0, 1 << 31), default=1)
-    one = command(deeds.events, "list the events so far, and what became of each")
+    one = command(deeds.events, "list the events so far (very old ones are forgotten), and what became of each")
     one.add_argument("--after", type=_whole(0, 1 << 31), default=0, metavar="NUMBER")
     command(deeds.status, "list the instances, and the mirror sessions of their interfaces")
     return made
@@ -110,6 +114,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"lab.do: {error}", file=sys.stderr)
     except ClientError as error:
         print(f"lab.do: refused: {error.response['Error']['Message']}", file=sys.stderr)
+    except RefusedError as error:
+        print(f"lab.do: refused: {error}", file=sys.stderr)
+    except (OSError, HTTPException) as error:
+        print(f"lab.do: {os.environ['AWS_ENDPOINT_URL']} does not answer: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         return _INTERRUPTED
     else:

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 
 from lab import recorder, worker
-from lab.network.topology import stop
+from lab.network.processes import stop
 
 RECORDED = Path(__file__).with_name("recorded")
 NO_BODY = hashlib.sha256(b"").hexdigest()
@@ -50,7 +50,7 @@ class Result:
     sent: Counter[Request]
     received: Counter[Request]
     faults: list[str]  # what the server could not read
-    exit_code: int
+    exit_code: int | None  # None: it had to be ended
     output: str
 
     def complaints(self) -> list[str]:
@@ -58,30 +58,35 @@ class Result:
         found = [_complaint("missing", self.sent - self.received), _complaint("too many", self.received - self.sent)]
         found += [f"the server could not read {len(self.faults)}: {self.faults[0]}"] if self.faults else []
         found += [] if self.sent else ["nothing was sent"]
+        found += ["replayer replay did not come to its end"] if self.exit_code is None else []
         found += [f"replayer replay ended with exit code {self.exit_code}"] if self.exit_code else []
         return [text for text in found if text]
 
 
-def run(folder: Path = RECORDED) -> Result:
-    """Replay the capture. Raises FallbackError."""
+def run(folder: Path = RECORDED, seconds: float = _ENDED_WITHIN) -> Result:
+    """Replay the capture, at most for so long. Raises FallbackError."""
     with TemporaryDirectory(prefix="replay-") as scratch:
-        log = Path(scratch, "received")
+        log, said = Path(scratch, "received"), Path(scratch, "said")
         with _server(log) as address:
             command = [str(worker.program()), "replay", str(folder / "requests.pcap.gz")]
-            command += ["--to", f"http://{address}", "--speed", "max"]
-            done = subprocess.run(
-                command,
-                check=False,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=_ENDED_WITHIN,
-            )
+            exit_code = _ended([*command, "--to", f"http://{address}", "--speed", "max"], said, seconds)
         entries = recorder.read(log)
+        output = said.read_text(errors="replace")
     received = Counter(Request(one.method, one.target, one.sha256) for one in entries if not one.fault)
     faults = [one.fault for one in entries if one.fault]
-    return Result(parse((folder / "requests.txt").read_text()), received, faults, done.returncode, done.stdout)
+    return Result(parse((folder / "requests.txt").read_text()), received, faults, exit_code, output)
+
+
+def _ended(command: list[str], said: Path, seconds: float) -> int | None:
+    """The exit code; None for what took too long."""
+    with said.open("wb") as output:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            stop(process)
 
 
 def parse(text: str) -> Counter[Request]:

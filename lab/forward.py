@@ -33,16 +33,23 @@ class RefusedError(Exception):
 
 async def serve(listener: socket.socket, most: int = CONNECTIONS) -> None:
     """For ever."""
+    listener.setblocking(False)
     turns = asyncio.Semaphore(most)
+    async with asyncio.TaskGroup() as group:
+        while True:
+            await turns.acquire()
+            accepted, _ = await asyncio.get_running_loop().sock_accept(listener)
+            group.create_task(_serve(accepted)).add_done_callback(lambda _: turns.release())
 
-    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async with turns:
-            with contextlib.suppress(OSError, EOFError, TimeoutError):  # of one connection, in a group too
-                await _through(reader, writer)
-        await _close(writer)
 
-    async with await asyncio.start_server(one, sock=listener) as server:
-        await server.serve_forever()
+async def _serve(accepted: socket.socket) -> None:
+    """One connection; an error in it, or in where it leads, ends it."""
+    with contextlib.suppress(OSError, EOFError, TimeoutError):  # in a group too
+        reader, writer = await asyncio.open_connection(sock=accepted)
+        try:
+            await _through(reader, writer)
+        finally:
+            await _close(writer)
 
 
 async def _through(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

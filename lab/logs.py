@@ -19,6 +19,11 @@ class Follower:
         self._skipping = False  # in a line longer than a look, which was counted as broken
 
     @property
+    def read_so_far(self) -> int:
+        """Bytes."""
+        return self._place
+
+    @property
     def behind(self) -> int:
         """Bytes that were not read yet; the beginning of a line counts too."""
         return self.path.stat().st_size - self._place if self.path.exists() else 0
@@ -53,14 +58,16 @@ class Follower:
 
 
 def intact(entry: Entry) -> bool | None:
-    """Whether the body that was kept is the one that the client sent; None where the client did not say. The file goes:
-    kept bodies would fill the memory that the sandbox's files are in."""
+    """Whether the body that was kept is the one that the client sent; None where the client did not say."""
     if not entry.sha256:
         return None
     if not entry.body:
         return False
-    path = Path(entry.body)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    path.unlink()
-    return digest == entry.sha256
+    with open(entry.body, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
+
+
+def discard(entry: Entry) -> None:
+    """The body goes, if one was kept: they would fill the memory that the sandbox's files are in."""
+    if entry.body:
+        Path(entry.body).unlink(missing_ok=True)

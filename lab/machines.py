@@ -14,7 +14,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -22,15 +23,15 @@ from types import TracebackType
 from typing import Self
 
 from lab import worker
-from lab.cloud.emulator import ROOT, ROOT_USER
+from lab.cloud.emulator import ROOT
+from lab.cloud.endpoint import ROOT_USER
 from lab.cloud.events import REGION
 from lab.fabric.hosts import Host
-from lab.images import IMAGES as IMAGES
 from lab.images import Duty, Software, duty
 from lab.network import nginx
 from lab.network.namespaces import inside
 from lab.network.nginx import Server
-from lab.network.topology import stop
+from lab.network.processes import stop
 from lab.worker import Status
 
 #: Where a worker serves /status, unless its settings say otherwise: template.yaml's do not.
@@ -111,7 +112,7 @@ class Machines:
         if number == signal.SIGKILL:
             _clear(instance)
         else:
-            _signal(instance, number)
+            _send(_processes(instance), number)
 
     def log(self, instance: str) -> Path:
         """A server's access log, or a worker's own; also when the instance is gone."""
@@ -190,24 +191,37 @@ def _words(running: _Running) -> str:
 
 
 def _clear(instance: str) -> None:
-    """End by force whatever runs in a namespace. Raises MachineError when it stays."""
+    """End by force whatever runs in a namespace. Raises MachineError when anything stays."""
     deadline = time.monotonic() + _GONE_WITHIN
-    while _signal(instance, signal.SIGKILL):
+    children = set[int]()
+    while left := _processes(instance):
+        children |= {process for process in left if _parent(process) != os.getpid()}
+        _send(left, signal.SIGKILL)
         if time.monotonic() > deadline:
-            raise MachineError(f"{instance}: processes {sorted(_processes(instance))} do not end")
+            raise MachineError(f"{instance}: processes {sorted(left)} do not end")
         time.sleep(_LOOK)
+    for process in children:
+        _reap(process)
 
 
-def _signal(instance: str, number: int) -> int:
-    """How many processes were sent the signal."""
-    sent = 0
-    for process in _processes(instance):
-        try:
+def _reap(process: int) -> None:
+    """One whose parent has ended is a child of the sandbox's first process, mostly this one, and stays in the table of
+    processes until that looks at it. Who started a process himself looks himself."""
+    with suppress(ChildProcessError):
+        os.waitpid(process, 0)
+
+
+def _parent(process: int) -> int:
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:  # it has ended
+        return os.getpid()
+
+
+def _send(processes: Collection[int], number: int) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):  # it ended by itself
             os.kill(process, number)
-            sent += 1
-        except ProcessLookupError:
-            pass  # it ended by itself
-    return sent
 
 
 def _processes(instance: str) -> set[int]:

@@ -8,7 +8,7 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab.logs import Follower, intact
+from lab.logs import Follower, discard, intact
 from lab.network.nginx import Entry
 from lab.tally import Answered, Received
 from lab.traffic import instance_of
@@ -17,8 +17,6 @@ from lab.traffic import instance_of
 REQUESTS_MOST = 2_000_000
 #: Seconds that a rate is taken over.
 RATE_OVER = 2.0
-#: Requests that a rate counts at most.
-LATELY_MOST = 100_000
 
 _DONE = "200"
 
@@ -33,10 +31,10 @@ class Rates:
 
 @dataclass(slots=True)
 class _Lately:
-    """When requests ended, the last of them."""
+    """When requests ended, those of the last seconds."""
 
-    production: deque[float] = field(default_factory=lambda: deque(maxlen=LATELY_MOST))
-    test: deque[float] = field(default_factory=lambda: deque(maxlen=LATELY_MOST))
+    production: deque[float] = field(default_factory=deque)
+    test: deque[float] = field(default_factory=deque)
 
 
 class Records:
@@ -68,6 +66,11 @@ class Records:
                 self._test = [*self._test, Follower(log)]
 
     @property
+    def read_so_far(self) -> int:
+        """Bytes of all logs."""
+        return sum(follower.read_so_far for follower in (*self._test, *self._production.values()))
+
+    @property
     def behind(self) -> int:
         """Bytes of all logs that no look has read."""
         return sum(follower.behind for follower in (*self._test, *self._production.values()))
@@ -88,6 +91,8 @@ class Records:
                 self.cut += len(entries) - len(whole)
                 room = self._room(len(self.received), len(whole))
                 self.received += [received(entry) for entry in whole[:room]]
+                for entry in entries:
+                    discard(entry)
             remembered = sum(map(len, self.answered.values()))
             for instance, follower in self._production.items():
                 entries = follower.read()
@@ -95,6 +100,10 @@ class Records:
                 room = self._room(remembered, len(entries))
                 remembered += room
                 self.answered[instance] += [answered(entry) for entry in entries[:room]]
+            for lately in self._lately.values():
+                for ends in (lately.production, lately.test):
+                    if ends:
+                        _forget(ends, ends[-1])
 
     def rates(self, now: float) -> dict[str, Rates]:
         """By instance; under an empty name what else the test environment receives."""
@@ -112,10 +121,13 @@ class Records:
 
 
 def _rate(ends: deque[float], now: float) -> float:
-    """Forgets what is too old."""
+    _forget(ends, now)
+    return len(ends) / RATE_OVER
+
+
+def _forget(ends: deque[float], now: float) -> None:
     while ends and ends[0] <= now - RATE_OVER:
         ends.popleft()
-    return len(ends) / RATE_OVER
 
 
 def answered(entry: Entry) -> Answered:

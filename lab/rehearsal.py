@@ -16,7 +16,8 @@ from lab.clients import client
 from lab.impairment import Impairment
 from lab.network import mirror, nginx, prerequisites, sandbox
 from lab.network.mirror import VXLAN_PORT, Mirror
-from lab.network.topology import PROD, TEST, WORKER, Network, NetworkError, stop
+from lab.network.processes import stop
+from lab.network.topology import PROD, TEST, WORKER, Network, NetworkError
 from lab.verdict import Verdict, compare
 from lab.worker import Status
 

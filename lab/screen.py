@@ -29,7 +29,6 @@ class Stage:
     title: str
     number: int = 0  # of `stages`; 0 when there are none
     stages: int = 0
-    left: float | None = None  # seconds; None when nobody knows
     hint: str = ""  # the last line
 
 
@@ -64,14 +63,10 @@ def _law(snapshot: Snapshot) -> RenderableType:
 
 
 def _head(stage: Stage) -> RenderableType:
+    where = f"{stage.number}/{stage.stages} " if stage.stages else ""
     table = Table.grid(expand=True)
     table.add_column(no_wrap=True, overflow="ellipsis")
-    table.add_column(justify="right", no_wrap=True)
-    where = f"{stage.number}/{stage.stages} " if stage.stages else ""
-    left = "" if stage.left is None else f"{max(0, round(stage.left))} s left"
-    table.add_row(
-        Text.assemble(("VPC Traffic Replay  ", "bold"), _text(f"{where}{stage.title}", style="bold cyan")), left
-    )
+    table.add_row(Text.assemble(("VPC Traffic Replay  ", "bold"), _text(f"{where}{stage.title}", style="bold cyan")))
     return table
 
 

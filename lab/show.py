@@ -2,7 +2,7 @@
 
     with Show(console, lab.snapshot) as show:
         show.stage("scale out")
-        show.wait(10, lambda: done())
+        show.wait("six run", lambda: len(lab.members("web")) == 6, 20)
 
 A line is printed for each stage. Where there is no terminal, that is all.
 """
@@ -40,8 +40,7 @@ class Show:
     def __init__(self, console: Console, look: Callable[[], Snapshot], stages: int = 0, hint: str = "") -> None:
         self.last: Snapshot | None = None
         self._console, self._look = console, look
-        self._stage = Stage("", 0, stages, None, hint)
-        self._until: float | None = None
+        self._stage = Stage("", 0, stages, hint)
         self._before: tuple[Snapshot, ...] = ()
         self._began = time.monotonic()
         self._ended = threading.Event()
@@ -58,10 +57,9 @@ class Show:
         self._ended.set()
         self._thread.join()
 
-    def stage(self, title: str, seconds: float | None = None) -> None:
-        """The next part of the story, and how long it will take, if that is known."""
+    def stage(self, title: str) -> None:
+        """The next part of the story."""
         self._check()
-        self._until = None if seconds is None else time.monotonic() + seconds
         self._stage = replace(self._stage, title=title, number=self._stage.number + 1)
         self._console.print(f"{time.monotonic() - self._began:5.1f} s  {title}", highlight=False, soft_wrap=True)
 
@@ -85,8 +83,7 @@ class Show:
         """The screen as it is now; nothing before the first look."""
         if self.last is None:
             return []
-        left = None if self._until is None else self._until - time.monotonic()
-        return [screen.live(self.last, replace(self._stage, left=left), self._before)]
+        return [screen.live(self.last, self._stage, self._before)]
 
     def _check(self) -> None:
         if self._failure is not None:

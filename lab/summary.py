@@ -9,8 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lab.tally import NOBODY, Lot, Tally, total
-from lab.view import Snapshot, law, troubles
-from replayer.ledger import imbalances
+from lab.view import Snapshot, imbalances, law, troubles
 
 _SHOWN = 3  # names of requests in a complaint
 
@@ -37,7 +36,10 @@ def complaints(outcome: Outcome) -> list[str]:
     found = [f"{len(names):,} requests {what}, such as {_some(names)}" for what, names in kinds.items() if names]
     idle = [one for one in outcome.mirrored if one not in outcome.tallies or not outcome.tallies[one].due]
     found += [f"nothing had to arrive of {', '.join(idle)}"] if idle else []
-    return found + [f"the workers' accounting does not balance: {law}" for law in imbalances(outcome.snapshot.ledger)]
+    snapshot = outcome.snapshot
+    found += [f"something went wrong with {', '.join(snapshot.troubled)}"] if snapshot.troubled else []
+    found += [f"the servers' logs: {count:,} {what}" for what, count in snapshot.misread.items() if count]
+    return found + [f"the accounting does not balance: {equation}" for equation in imbalances(snapshot)]
 
 
 def drawn(outcome: Outcome) -> RenderableType:
@@ -90,7 +92,7 @@ def _accounting(snapshot: Snapshot) -> Table:
     table.add_column()
     for name, value in law(snapshot):
         table.add_row(name, value)
-    wrong = imbalances(snapshot.ledger)
+    wrong = imbalances(snapshot)
     table.add_row("accounting", Text("NOT BALANCED", "bold red") if wrong else "balanced")
     return table
 

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from math import inf
 
-#: Seconds. A server that has to wait for its turn reads a request later than the kernel mirrored it.
-MARGIN = 0.3
+#: Seconds. A server that has to wait for its turn, on a machine that carries all, reads a request later than the kernel
+#: mirrored it.
+MARGIN = 1.0
 
 #: Under this name stand the arrivals that no instance answered for.
 NOBODY = ""
@@ -78,11 +79,6 @@ class Tally:
     @property
     def due(self) -> int:
         return self.lots[Lot.DUE]
-
-    @property
-    def exact(self) -> bool:
-        """Whether there was something to arrive, and it arrived exactly once, with its body, and nothing else did."""
-        return bool(self.due) and not (self.missing or self.surplus or self.spoilt)
 
 
 def tally(

@@ -63,7 +63,7 @@ class Lab:
         """`built` is the built template; `listener` a socket outside, for the emulator to answer on as well."""
         self._built, self._pace, self._listener = built, pace, listener
         self._rooms = ExitStack()
-        self._looker = Looker(self)
+        self._looker: Looker
         self.cloud: Emulator
         self.stack: Deployment
         self.balancer: Balancer
@@ -97,7 +97,7 @@ class Lab:
         listeners = [endpoint, *([self._listener] if self._listener else [])]
         self.cloud = rooms.enter_context(emulator(live=True, pace=self._pace, listeners=listeners, main=main))
         folder = sandbox.FILES / "stack"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         self.stack = Deployment(self.cloud, STACK, self._built, folder)
         url = f"http://{router.ENDPOINT_ADDRESS}:{self.cloud.port}"
         self.crew = rooms.enter_context(Crew(sandbox.FILES / "machines", sandbox.FILES / "traffic", url))
@@ -106,6 +106,7 @@ class Lab:
         rooms.callback(self.fabric.close)
         rooms.callback(self.crew.close)  # by force: nobody waits for answers any more
         self.fabric.start()
+        self._looker = Looker(self.cloud, self.fabric, self.crew, self.balancer)
         self.ec2, self.autoscaling = self.cloud.client("ec2"), self.cloud.client("autoscaling")
         self.vpc = self.ec2.create_vpc(CidrBlock=_BLOCK)["Vpc"]["VpcId"]
         self.subnets = [self._subnet(place, zone) for place, zone in enumerate(_ZONES)]
@@ -245,19 +246,28 @@ class Lab:
 
     def tally(self, excuses: Sequence[Window] = ()) -> dict[str, Tally]:
         """What arrived of what had to, by instance: of the requests answered until now. Takes the time that they need
-        to arrive. What is answered meanwhile may have arrived, or not."""
+        to arrive. What is answered meanwhile may have arrived, or not. Raises LabError."""
         now = time.time()
         self._read(now + _SETTLED)
         received = tuple(self.records.received)
         self._read(time.time() + _WRITTEN)
-        return tally(self.records.answered, received, self.windows(), [*excuses, Window(now)])
+        excused = [*excuses, Window(now)]
+        return tally(self.records.answered, received, self.windows(), excused, tuple(self.crew.ends))
 
     def _read(self, until: float) -> None:
-        """All logs, as they are at that time."""
-        while time.time() < until or self.records.behind:
+        """All logs, as they are at that time; clients write on meanwhile. Raises LabError when that cannot be had."""
+        goal = inf
+        while self.records.read_so_far < goal:
             self.fabric.check()
             time.sleep(_LOOK)
+            if goal == inf and time.time() >= until:
+                goal = self.records.read_so_far + self.records.behind
             self.records.look()
+            if time.time() > until + _PATIENCE:
+                raise LabError(f"{self.records.behind:,} bytes of the servers' logs cannot be read")
+        if self.records.forgotten or self.records.broken:
+            what = f"{self.records.forgotten:,} requests too many, {self.records.broken:,} broken lines"
+            raise LabError(f"the servers' logs hold more than can be told: {what}")
 
 
 def _tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.network.topology import Network, NetworkError, stop
+from lab.network.processes import stop
+from lab.network.topology import Network, NetworkError
 
 _HEALTH, _ADMIN = "127.0.0.1:8080", "127.0.0.1:8081"
 _STARTED_WITHIN = 20.0

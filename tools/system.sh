@@ -1,21 +1,11 @@
 #!/usr/bin/env bash
-# Sees that the programs which demo, tests and benchmark drive are on this machine: real servers, clients and packet tools.
-# Root on a machine with apt-get gets the missing ones installed; anybody else is told the command that does it.
+# Sees that the programs of tools/programs.txt are on this machine: real servers, clients and packet tools. `system.sh lab`
+# sees to those of the lab alone. Root on a machine with apt-get gets the missing ones installed; anybody else is told
+# the command that does it.
 set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly POLICY=/usr/sbin/policy-rc.d
-readonly NEEDED='
-    nginx      nginx-light       curl       curl
-    wrk        wrk               openssl    openssl
-    h2load     nghttp2-client    ps         procps
-    hey        hey               sysctl     procps
-    tcpdump    tcpdump           unshare    util-linux
-    tshark     tshark            ip         iproute2
-    tcpreplay  tcpreplay         tc         iproute2
-    ethtool    ethtool           mount      mount
-    shellcheck shellcheck        strace     strace
-    debootstrap debootstrap      systemd-analyze systemd
-'
+readonly POLICY=/usr/sbin/policy-rc.d WHOSE=${1:-}
 
 say() { printf 'system: %s\n' "$*"; }
 fail() {
@@ -24,14 +14,11 @@ fail() {
 }
 
 missing_packages() {
-    local words program package
-    read -r -d '' -a words <<<"$NEEDED" || true
-    set -- "${words[@]}"
-    while [ $# -gt 0 ]; do
-        program=$1 package=$2
-        shift 2
+    local program package whose
+    while read -r program package whose; do
+        [[ $program != "#" && (-z $WHOSE || $whose == "$WHOSE") ]] || continue
         command -v "$program" >/dev/null || printf '%s\n' "$package"
-    done | sort -u
+    done <tools/programs.txt | sort -u
 }
 
 # A fresh nginx must not take port 80: Debian's packages start their services unless policy-rc.d says 101.

@@ -9,9 +9,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 readonly NOTHING=5
 part() { .venv/bin/python -m pytest "$@"; }
 
-part -m "not network and not alone" --numprocesses 2 --dist loadfile "$@"
+part -m "not alone" --numprocesses 2 --dist loadfile "$@"
 first=$?
-part -m "network or alone" "$@"
+part -m alone "$@"
 second=$?
 
 [ $second -ne $NOTHING ] || exit $first

@@ -27,11 +27,11 @@ from lab.cloud import events
 from lab.cloud.events import ACCOUNT, REGION, Event
 from lab.cloud.mirroring import Quotas, TrafficMirroring
 from lab.cloud.moto import UNHINDERED, MotoSurroundings, strict
+from lab.network.mirror import VXLAN_PORT
 
 GROUP_TAG = "aws:autoscaling:groupName"
 IMAGE = "ami-0123456789abcdef0"
 POLICY = "/vpc-traffic-replay/policy"
-VXLAN = 4789
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -157,11 +157,11 @@ class Account:
         ]
         arn = balancer["LoadBalancerArn"]
         [group] = self._elb.create_target_group(
-            Name=name, Protocol="UDP", Port=VXLAN, VpcId=balancer["VpcId"], HealthCheckProtocol="TCP"
+            Name=name, Protocol="UDP", Port=VXLAN_PORT, VpcId=balancer["VpcId"], HealthCheckProtocol="TCP"
         )["TargetGroups"]
         if listener:
             forward = {"Type": "forward", "TargetGroupArn": group["TargetGroupArn"]}
-            self._elb.create_listener(LoadBalancerArn=arn, Protocol="UDP", Port=VXLAN, DefaultActions=[forward])
+            self._elb.create_listener(LoadBalancerArn=arn, Protocol="UDP", Port=VXLAN_PORT, DefaultActions=[forward])
         target: str = self._ec2.create_traffic_mirror_target(
             NetworkLoadBalancerArn=arn, TagSpecifications=_specification("traffic-mirror-target", tags)
         )["TrafficMirrorTarget"]["TrafficMirrorTargetId"]
@@ -174,10 +174,10 @@ class Account:
         _, group = self._balancers[target]
         if healthy:
             [worker] = self._run(1, self._place(None), "m5.large", {})
-            self._elb.register_targets(TargetGroupArn=group, Targets=[{"Id": worker, "Port": VXLAN}])
+            self._elb.register_targets(TargetGroupArn=group, Targets=[{"Id": worker, "Port": VXLAN_PORT}])
             return
         health = self._elb.describe_target_health(TargetGroupArn=group)["TargetHealthDescriptions"]
-        present = [{"Id": item["Target"]["Id"], "Port": VXLAN} for item in health]
+        present = [{"Id": item["Target"]["Id"], "Port": VXLAN_PORT} for item in health]
         if present:
             self._elb.deregister_targets(TargetGroupArn=group, Targets=present)
 

@@ -20,11 +20,15 @@ def usable(block: str) -> range:
     return range(first + _RESERVED, first + network.num_addresses - 1)
 
 
+def room(block: str, taken: Collection[str]) -> int:
+    """How many more could be had."""
+    numbers = usable(block)
+    return len(numbers) - sum(int(IPv4Address(one)) in numbers for one in set(taken))
+
+
 def check_room(block: str, taken: Collection[str], n: int) -> None:
     """Whether `n` more could be had."""
-    numbers = usable(block)
-    used = sum(int(IPv4Address(one)) in numbers for one in set(taken))
-    if len(numbers) - used < n:
+    if room(block, taken) < n:
         text = f"There are not enough free addresses in the subnet {block} to satisfy the request for {n}."
         raise ApiError("InsufficientFreeAddressesInSubnet", text)
 

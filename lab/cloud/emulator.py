@@ -16,7 +16,6 @@ with emulator(live=True, pace=10) as cloud:
 It ends with the `with`, and with its parent however that ends. It keeps nothing.
 """
 
-import json
 import os
 import socket
 import subprocess
@@ -29,18 +28,13 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-import boto3
-from botocore.config import Config
-
+from lab.cloud.endpoint import ROOT_USER, Endpoint, RefusedError
 from lab.cloud.events import REGION
 from lab.cloud.post import Posted
-from lab.network.topology import stop
+from lab.network.processes import stop
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv/tools/emulator/bin/python"
-
-#: ministack takes this key for the account's root user, whom no policy limits.
-ROOT_USER = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
 
 _STARTED_WITHIN = 30.0
 _ENDED_WITHIN = 10.0
@@ -82,10 +76,7 @@ class Emulator:
 
     def client(self, service: str, **credentials: str) -> Any:
         """A boto3 client that tries once: the root user's, or that of given `aws_access_key_id`, …"""
-        config = Config(retries={"total_max_attempts": 1}, read_timeout=120)
-        return boto3.session.Session().client(
-            service, region_name=REGION, endpoint_url=self.url, config=config, **(credentials or ROOT_USER)
-        )
+        return Endpoint(self.url).client(service, **credentials)
 
     def emit(self, event: Mapping[str, Any]) -> str:
         """An event as an AWS service would send it, on the default bus; PutEvents refuses such. Its id."""
@@ -120,26 +111,17 @@ class Emulator:
 
     def events(self, after: int = 0) -> list[Posted]:
         """Those with higher numbers, and what became of them; the oldest of very many are forgotten."""
-        found: list[Posted] = []
-        while page := self.door(f"events?after={found[-1].number if found else after}")["events"]:
-            found += [Posted(**one) for one in page]
-        return found
+        try:
+            return Endpoint(self.url).events(after)
+        except RefusedError as error:
+            raise EmulatorError(f"the emulator refused this: {error}") from None
 
     def door(self, name: str, said: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The answer of a side door to what is said, or to a mere look."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            if said is None:
-                connection.request("GET", f"/_lab/{name}")
-            else:
-                connection.request("POST", f"/_lab/{name}", json.dumps(dict(said)))
-            answer = connection.getresponse()
-            told: dict[str, Any] = json.loads(answer.read())
-        finally:
-            connection.close()
-        if answer.status != 200:
-            raise EmulatorError(f"the emulator refused this: {told['message']}")
-        return told
+            return Endpoint(self.url).door(name, said)
+        except RefusedError as error:
+            raise EmulatorError(f"the emulator refused this: {error}") from None
 
     def output(self) -> str:
         """The end of its log."""

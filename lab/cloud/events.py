@@ -41,10 +41,12 @@ def group_launch(
     serial: int = 0,
     region: str = REGION,
     subnet: str = "",
+    zone: str = "",
+    cause: str = "",
     warm: bool = False,
 ) -> Event:
     name = "autoscaling-launch-to-warm-pool" if warm else "autoscaling-launch"
-    return _group(name, instance, group, at, serial, region, subnet)
+    return _group(name, instance, group, at, serial, region, subnet, zone, cause)
 
 
 def group_terminate(
@@ -55,13 +57,17 @@ def group_terminate(
     serial: int = 0,
     region: str = REGION,
     subnet: str = "",
+    zone: str = "",
+    cause: str = "",
     warm: bool = False,
 ) -> Event:
     name = "autoscaling-terminate-to-warm-pool" if warm else "autoscaling-terminate"
-    return _group(name, instance, group, at, serial, region, subnet)
+    return _group(name, instance, group, at, serial, region, subnet, zone, cause)
 
 
-def _group(name: str, instance: str, group: str, at: datetime, serial: int, region: str, subnet: str) -> Event:
+def _group(
+    name: str, instance: str, group: str, at: datetime, serial: int, region: str, subnet: str, zone: str, cause: str
+) -> Event:
     event = _envelope(name, at, serial, region)
     detail = event["detail"]
     event["resources"] = [
@@ -74,7 +80,10 @@ def _group(name: str, instance: str, group: str, at: datetime, serial: int, regi
         "EC2InstanceId": instance,
         "StartTime": event["time"],
         "EndTime": event["time"],
-        "Details": {"Availability Zone": f"{region}a", "Subnet ID": subnet or detail["Details"]["Subnet ID"]},
+        "ActivityId": _identity(detail["ActivityId"], serial),
+        "RequestId": _identity(detail["RequestId"], serial),
+        "Cause": cause or detail["Cause"],
+        "Details": {"Availability Zone": zone or f"{region}a", "Subnet ID": subnet or detail["Details"]["Subnet ID"]},
     }
     return event
 

@@ -1,4 +1,4 @@
-"""A launch template's data as RunInstances' form: what an Auto Scaling group launches by.
+"""A launch template's data as RunInstances' form: what an Auto Scaling group launches by, or a call that names one.
 
 The spelling is that of LaunchTemplateData, which CloudFormation and the API share. Security groups of the first
 interface count as the instance's. What the emulator has no use for (volumes, metadata options …) is left out.
@@ -15,6 +15,29 @@ def form(data: Data, subnet: str, tags: Mapping[str, str]) -> Form:
     """For one instance in a subnet. `tags` are the group's; the template's own give way to them."""
     pairs = [*_plain(data, subnet), *_groups(data), *_interfaces(data), *_tagged(data, tags)]
     return {name: [value] for name, value in pairs}
+
+
+def completed(
+    own: Mapping[str, list[str]], specifications: Sequence[Data], data: Data, tags: Mapping[str, str]
+) -> Form:
+    """A call's own form with what the template adds to it. The call's values go before the template's; `specifications`
+    are its tags, of which those of the same kind of resource are joined. [assumed] `tags` are the instance's besides.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html, LaunchTemplate
+    """
+    kinds = {one["ResourceType"]: _tag_map(one.get("Tags")) for one in data.get("TagSpecifications") or []}
+    for one in specifications:
+        kinds[one["ResourceType"]] = kinds.get(one["ResourceType"], {}) | _tag_map(one.get("Tags"))
+    joined = [
+        {"ResourceType": kind, "Tags": [{"Key": key, "Value": value} for key, value in wanted.items()]}
+        for kind, wanted in kinds.items()
+    ]
+    given = {name.partition(".")[0] for name in own if not name.startswith("TagSpecification.")}
+    interfaces = data.get("NetworkInterfaces") or [{}]
+    subnet = "" if "NetworkInterface" in given else str(interfaces[0].get("SubnetId") or "")
+    made = form({**data, "TagSpecifications": joined}, subnet, tags)
+    rest = {name: value for name, value in made.items() if name.partition(".")[0] not in given and value != [""]}
+    return {**{name: value for name, value in own.items() if not name.startswith("TagSpecification.")}, **rest}
 
 
 def _plain(data: Data, subnet: str) -> Iterator[tuple[str, str]]:

@@ -14,7 +14,8 @@ from typing import Any
 
 from moto.moto_api._internal import mock_random
 
-from lab.cloud.account import ENVIRONMENT, VXLAN, Account, strict_server
+from lab.cloud.account import ENVIRONMENT, Account, strict_server
+from lab.network.mirror import VXLAN_PORT
 
 STACK = "vpc-traffic-replay"
 DEFAULT = f"/{STACK}/policy-default"
@@ -127,7 +128,7 @@ def _open(account: Account, vpc: str, network: str) -> None:
     """The VPC's default security group admits mirrored packets from a network."""
     filters = [{"Name": "vpc-id", "Values": [vpc]}]
     [group] = account.ec2.describe_security_groups(Filters=filters)["SecurityGroups"]
-    rule = {"IpProtocol": "udp", "FromPort": VXLAN, "ToPort": VXLAN, "IpRanges": [{"CidrIp": network}]}
+    rule = {"IpProtocol": "udp", "FromPort": VXLAN_PORT, "ToPort": VXLAN_PORT, "IpRanges": [{"CidrIp": network}]}
     account.ec2.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[rule])
 
 
@@ -142,7 +143,7 @@ def _register(account: Account, target: str, workers: list[str]) -> None:
     """The workers stand behind the target's load balancer."""
     found = account.ec2.describe_traffic_mirror_targets(TrafficMirrorTargetIds=[target])["TrafficMirrorTargets"]
     groups = account.elb.describe_target_groups(LoadBalancerArn=found[0]["NetworkLoadBalancerArn"])["TargetGroups"]
-    targets = [{"Id": worker, "Port": VXLAN} for worker in workers]
+    targets = [{"Id": worker, "Port": VXLAN_PORT} for worker in workers]
     account.elb.register_targets(TargetGroupArn=groups[0]["TargetGroupArn"], Targets=targets)
 
 

@@ -27,8 +27,9 @@ DOUBLED_WITHIN = 1.0
 #: Seconds by which a shuffled event is held back at most: what comes meanwhile overtakes it.
 SHUFFLED_WITHIN = 1.0
 MOST_LATE = 3600.0
-#: Events that are remembered, and copies that may wait: of more, new ones are lost.
+#: Events that are remembered: of more the oldest are forgotten, which shows in the numbers of those that are left.
 REMEMBERED = 10_000
+#: Copies that may wait: of more, new ones are lost.
 MOST_WAITING = 10_000
 
 _log = logging.getLogger(__name__)
@@ -86,13 +87,13 @@ class Posted:
 
 
 class Post:
-    def __init__(self, deliver: Callable[[Event], None]) -> None:
+    def __init__(self, deliver: Callable[[Event], None], remembered: int = REMEMBERED) -> None:
         self._deliver = deliver
         self._changed = threading.Condition()
         self._numbers = count(1)
         self._weather, self._since_turn = FINE, count(1)
         self._waiting: list[tuple[float, int, int, Posted]] = []  # a heap: by time, then by number and copy
-        self._posted: deque[Posted] = deque(maxlen=REMEMBERED)
+        self._posted: deque[Posted] = deque(maxlen=remembered)
         self._carrier: threading.Thread | None = None
 
     def turn(self, weather: Weather) -> None:

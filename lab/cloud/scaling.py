@@ -24,6 +24,8 @@ from enum import Enum
 
 #: Launched at one look; the rest at the next ones.
 MOST_LAUNCHES = 20
+#: Activities that a group remembers; the oldest are forgotten, as AWS's are after six weeks.
+MOST_ACTIVITIES = 100
 
 
 class Phase(Enum):
@@ -117,6 +119,11 @@ def dismissed(group: Group, members: Sequence[Member], instance: str, now: float
     return tuple(
         _leaving(group, member, now) if member.instance == instance and member.counts else member for member in members
     )
+
+
+def remembered[T](newest: T, activities: Sequence[T]) -> list[T]:
+    """The newest comes first."""
+    return [newest, *activities[: MOST_ACTIVITIES - 1]]
 
 
 def check_sizes(least: int, most: int, desired: int) -> None:

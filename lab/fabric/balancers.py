@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from botocore.exceptions import ClientError
 
@@ -20,15 +20,13 @@ from lab.cloud.emulator import EmulatorError
 from lab.fabric.balancer.counts import Counts, from_json
 from lab.fabric.balancer.description import IDLE, Answer, forwards_to, group, shown
 from lab.fabric.balancer.table import Group, Table, write
+from lab.fabric.cloud import Cloud
+from lab.fabric.router import BALANCER
 from lab.fabric.routes import Route
-from lab.network.topology import stop
+from lab.network.processes import stop
 
-NAMESPACE = "nlb"
-
-#: Bytes after the VXLAN header: "for sessions with Network Load Balancer targets, the default PacketLength will be set
-#: to 8500" (CreateTrafficMirrorSession). To an interface, 8,947 bytes of IP and the Ethernet header before them
-#: (traffic-mirroring-network-limitations.html).
-LONGEST_TO_BALANCER = 8500
+#: Bytes after the VXLAN header of a session to an interface: 8,947 bytes of IP and the Ethernet header before them
+#: (traffic-mirroring-network-limitations.html). To a load balancer the API always names a PacketLength.
 LONGEST_TO_INTERFACE = 8947 + 14
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -45,18 +43,10 @@ class BalancerError(Exception):
     """The process that stands for the load balancers ended or does not answer; the text shows its last words."""
 
 
-class Cloud(Protocol):
-    """The emulator, live."""
-
-    def client(self, service: str) -> Any: ...
-
-    def report_health(self, group: str, target: str, state: str, reason: str = "", description: str = "") -> None: ...
-
-
 class Balancer:
     """The process, from `start` to `close`. `failure` is set when it ended by itself; `look` raises it."""
 
-    def __init__(self, cloud: Cloud, pace: float, directory: Path, namespace: str = NAMESPACE) -> None:
+    def __init__(self, cloud: Cloud, pace: float, directory: Path, namespace: str = BALANCER) -> None:
         self.counts = Counts()
         self.health: Mapping[tuple[str, str], str] = {}  # (target group, target) → state
         self.failure: BalancerError | None = None
@@ -195,8 +185,9 @@ class Balancer:
 
 
 def _bounded(route: Route) -> Route:
-    most = LONGEST_TO_BALANCER if route.balancer else LONGEST_TO_INTERFACE
-    return replace(route, packet_length=min(route.packet_length or most, most))
+    if route.balancer:
+        return route
+    return replace(route, packet_length=min(route.packet_length or LONGEST_TO_INTERFACE, LONGEST_TO_INTERFACE))
 
 
 def _pages(paginator: Any, key: str, **parameters: str) -> Iterable[Answer]:

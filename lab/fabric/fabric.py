@@ -11,34 +11,44 @@ A look reads the API's lists and acts on what differs. Instances go through thes
     pending, running        namespace made ─ software boots ─ up ("running" is told)
     stopping, shutting-down software halts ─ namespace removed ("stopped" or "terminated" is told)
 
+An error stays with its instance, and `troubled` says what it was. One whose software does not come up runs without it,
+as on EC2; one whose network cannot be made is terminated. What ends the fabric is an error of what all share, if looks
+have it again and again.
+
 Booting and halting take time and happen in threads; all else happens in the look, so that nothing is done twice. A
 machine that came up is told of before the next look reads the API: that look cannot take it for one that waits.
-
-Nothing but the public API is read, as anybody could read it. Sessions are read before filters and targets: what a
-session names was there before it.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from lab.fabric import hosts, sessions
+from lab.fabric import hosts
 from lab.fabric.balancers import Balancer
-from lab.fabric.hosts import Host, Hosts, Instance
-from lab.fabric.router import Port
+from lab.fabric.cloud import Cloud
+from lab.fabric.hosts import Host, Hosts, Instance, Interface
 from lab.fabric.routes import Route
 from lab.fabric.sessions import Mirroring
+from lab.fabric.sight import see
 from lab.fabric.taps import Counters, Period, Plan, Taps
 from lab.network import sandbox
+from lab.network.namespaces import NetworkError
 
 _LOOK = 0.25  # seconds between two looks
 _GLANCE = 0.02  # seconds between two tries of `wait`
-_AT_ONCE = 4  # machines that boot or halt
+_AT_ONCE = 4  # machines that boot, and that halt: these may take their time, and keep nobody waiting who boots
+
+#: Looks that fail in a row until the fabric ends.
+MOST_FAILURES = 5
+
+#: Instances whose trouble is remembered; the oldest are forgotten. The log has all.
+MOST_TROUBLED = 1000
 
 _log = logging.getLogger(__name__)
 
@@ -49,17 +59,7 @@ _ENDS = {"stopping": "stopped", "shutting-down": "terminated"}
 
 
 class FabricError(Exception):
-    """What was waited for did not come about."""
-
-
-class Cloud(Protocol):
-    """The emulator, live."""
-
-    def client(self, service: str) -> Any: ...
-
-    def report_machine(self, instance: str, state: str) -> None: ...
-
-    def report_health(self, group: str, target: str, state: str, reason: str = "", description: str = "") -> None: ...
+    """What was waited for did not come about, or will not, as the loop has ended."""
 
 
 class Machines(Protocol):
@@ -96,12 +96,14 @@ class Fabric:
         self.balancer = balancer or Balancer(cloud, pace, directory)
         self.failure: BaseException | None = None
         self.idle: Mapping[str, str] = {}  # sessions that mirror nothing, and why
+        self.troubled: Mapping[str, str] = {}  # instances that something went wrong with, and what; also those gone
         self._cloud, self._machines = cloud, machines
         self._ec2 = cloud.client("ec2")
         self._hosts, self._taps = Hosts(), Taps()
         self._up: set[str] = set()
+        self._refused: dict[str, Host] = {}  # hosts whose change was tried and failed
         self._tasks: dict[str, tuple[Future[None], str]] = {}  # instance → its boot or halt, and what to tell then
-        self._pool = ThreadPoolExecutor(_AT_ONCE, "machine")
+        self._boots, self._halts = (ThreadPoolExecutor(_AT_ONCE, name) for name in ("boot", "halt"))
         self._thread = threading.Thread(target=self._loop, name="fabric", daemon=True)
         self._looking = threading.Lock()
         self._news, self._closing = threading.Event(), threading.Event()
@@ -117,16 +119,16 @@ class Fabric:
         self._news.set()
         if self._thread.ident:
             self._thread.join()
-        self._pool.shutdown(cancel_futures=True)
+        for pool in (self._boots, self._halts):
+            pool.shutdown(cancel_futures=True)
         halted = {name for name, (task, told) in self._tasks.items() if told != "running" and not task.cancelled()}
         running = [host for name, host in self._hosts.hosts.items() if name not in halted]
-        try:
+        with ExitStack() as last:  # each, whatever becomes of the others; from the bottom up
+            last.callback(self._hosts.remove, list(self._hosts.hosts))
+            last.callback(self.balancer.close)
+            last.callback(self._taps.withdraw, dict(self._hosts.ports))
             with ThreadPoolExecutor(_AT_ONCE) as pool:
-                list(pool.map(self._machines.halt, running))
-        finally:
-            self._taps.withdraw(self._hosts.ports)
-            self.balancer.close()
-            self._hosts.remove(list(self._hosts.hosts))
+                list(pool.map(self._finish, running))
 
     @property
     def hosts(self) -> Mapping[str, Host]:
@@ -136,15 +138,15 @@ class Fabric:
     @property
     def mirrored(self) -> Sequence[Period]:
         """When each session's filters were in place."""
-        return self._taps.periods.copy()
+        return self._taps.periods
 
     def counters(self) -> Counters:
         return self._taps.counters()
 
     def check(self) -> None:
-        """Raises what ended the loop, if anything did."""
+        """Raises a FabricError that says what ended the loop, if anything did."""
         if self.failure:
-            raise self.failure
+            raise FabricError(f"the fabric ended: {self.failure}") from self.failure
 
     def wait[T](self, what: str, condition: Callable[[], T], seconds: float) -> T:
         """What `condition` gives as soon as it gives something; `what` says what is waited for."""
@@ -160,39 +162,29 @@ class Fabric:
         """One look, and what follows from it; machines then boot or halt on their own."""
         with self._looking:
             self._conclude()
-            instances, addresses, mirroring, targets = self._read()
-            self._log_idle(mirroring)
-            self._withdraw(instances)
-            for instance in instances.values():
+            seen = see(self._ec2)
+            self._log_idle(seen.mirroring)
+            self._take_away(seen.instances)
+            for instance in seen.instances.values():
                 self._treat(instance)
-            for name in self._up - instances.keys():
+            for name in self._up - seen.instances.keys():
                 self._halt(self._hosts.hosts[name], "")
-            self._mirror(mirroring, targets, addresses)
+            self._mirror(seen.mirroring, seen.balancers)
 
     def _loop(self) -> None:
-        try:
-            while not self._closing.is_set():
-                self._news.clear()
+        failures = 0
+        while not self._closing.is_set():
+            self._news.clear()
+            try:
                 self.look()
-                self._news.wait(_LOOK)
-        except BaseException as error:  # noqa: BLE001 - whoever waits or checks raises it
-            self.failure = error
-
-    def _read(self) -> tuple[dict[str, Instance], dict[str, str], Mirroring, dict[str, str | None]]:
-        """Instances, interfaces' addresses, sessions, and the load balancers of mirror targets."""
-        found = [entry for part in self._pages("instances", "Reservations") for entry in part["Instances"]]
-        interfaces = list(self._pages("network_interfaces", "NetworkInterfaces"))
-        listed = list(self._pages("traffic_mirror_sessions", "TrafficMirrorSessions"))
-        filters = self._pages("traffic_mirror_filters", "TrafficMirrorFilters")
-        targets = list(self._pages("traffic_mirror_targets", "TrafficMirrorTargets"))
-        addresses = {entry["NetworkInterfaceId"]: entry["PrivateIpAddress"] for entry in interfaces}
-        mirroring = sessions.read(listed, filters, targets, addresses)
-        balancers = {entry["TrafficMirrorTargetId"]: entry.get("NetworkLoadBalancerArn") for entry in targets}
-        return hosts.read(found, interfaces), addresses, mirroring, balancers
-
-    def _pages(self, what: str, key: str) -> Iterator[Any]:
-        for page in self._ec2.get_paginator(f"describe_{what}").paginate():
-            yield from page[key]
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - the top of a thread: the next look sees everything anew
+                failures += 1
+                _log.warning("a look failed: %s", error)
+                if failures == MOST_FAILURES:
+                    self.failure = error  # whoever waits or checks says so
+                    return
+            self._news.wait(_LOOK)
 
     # Instances
 
@@ -202,7 +194,7 @@ class Fabric:
             return
         if _stays(instance):
             if name in self._up:
-                self._hosts.follow(instance.host)
+                self._follow(instance.host)
             else:
                 self._boot(instance.host)
         elif name in self._up and instance.state not in _ALIVE:
@@ -212,16 +204,31 @@ class Fabric:
 
     def _boot(self, host: Host) -> None:
         answer = self._ec2.describe_instance_attribute(InstanceId=host.instance, Attribute="userData")
-        host = replace(host, user_data=hosts.user_data(answer))
-        self._hosts.add(host)
-        self._begin(self._machines.boot, host, "running")
+        try:
+            host = replace(host, user_data=hosts.user_data(answer))
+            self._hosts.add(host)
+        except Exception as error:  # noqa: BLE001 - the top of what concerns this instance alone
+            self._trouble(host.instance, error)
+            self._cloud.report_machine(host.instance, "terminated")
+            return
+        self._begin(self._boots.submit(self._machines.boot, host), host, "running")
+
+    def _follow(self, host: Host) -> None:
+        """What failed is tried again when the instance has changed again."""
+        if self._refused.get(host.instance) == host:
+            return
+        try:
+            self._hosts.follow(host)
+        except Exception as error:  # noqa: BLE001 - likewise
+            self._refused[host.instance] = host
+            self._trouble(host.instance, error)
 
     def _halt(self, host: Host, end: str) -> None:
         self._up.discard(host.instance)
-        self._begin(self._machines.halt, host, end)
+        self._refused.pop(host.instance, None)
+        self._begin(self._halts.submit(self._machines.halt, host), host, end)
 
-    def _begin(self, deed: Callable[[Host], None], host: Host, told: str) -> None:
-        task = self._pool.submit(deed, host)
+    def _begin(self, task: Future[None], host: Host, told: str) -> None:
         self._tasks[host.instance] = (task, told)
         task.add_done_callback(lambda _: self._news.set())
 
@@ -231,32 +238,55 @@ class Fabric:
             if not task.done():
                 continue
             del self._tasks[name]
-            task.result()
+            if error := task.exception():
+                self._trouble(name, error)
             if told == "running":
                 self._up.add(name)
             else:
-                its = self._hosts.hosts[name].interfaces
-                self._taps.withdraw({one.id: self._hosts.ports[one.id] for one in its})
-                self._hosts.remove([name])
+                self._remove(name)
             if told:
                 self._cloud.report_machine(name, told)
 
+    def _remove(self, name: str) -> None:
+        its = self._hosts.hosts[name].interfaces
+        self._taps.withdraw({one.id: self._hosts.ports[one.id] for one in its})
+        try:
+            self._hosts.remove([name])
+        except NetworkError as error:
+            self._trouble(name, error)
+
+    def _finish(self, host: Host) -> None:
+        """The last halt. The others go on whatever comes of it."""
+        try:
+            self._machines.halt(host)
+        except Exception as error:  # noqa: BLE001 - the top of a thread
+            self._trouble(host.instance, error)
+
+    def _trouble(self, name: str, error: BaseException) -> None:
+        words = str(error) or type(error).__name__
+        _log.error("instance %s: %s", name, words)
+        self.troubled = noted(self.troubled, name, words)
+
     # Mirroring
 
-    def _withdraw(self, instances: Mapping[str, Instance]) -> None:
-        """Interfaces that are detached are mirrored no longer, before they go."""
-        gone: dict[str, Port] = {}
-        for name in self._up & instances.keys():
-            if _stays(instances[name]):
-                left = set(self._hosts.hosts[name].interfaces) - set(instances[name].host.interfaces)
-                gone |= {one.id: self._hosts.ports[one.id] for one in left}
-        if gone:
-            self._taps.withdraw(gone)
+    def _take_away(self, instances: Mapping[str, Instance]) -> None:
+        """Interfaces that have left their hosts, those that boot or halt too, before any is connected: it may have
+        moved. They are mirrored no longer then."""
+        gone: dict[str, list[Interface]] = {}
+        for name, host in self._hosts.hosts.items():
+            found = instances.get(name)
+            if found is None or found.host.interfaces or found.state not in _ALIVE:
+                has = found.host.interfaces if found else ()
+                gone[name] = [one for one in host.interfaces if one not in has]
+        if lost := {one.id: self._hosts.ports[one.id] for its in gone.values() for one in its}:
+            self._taps.withdraw(lost)
+        for name, its in gone.items():
+            self._hosts.disconnect(name, its)
 
-    def _mirror(self, mirroring: Mirroring, targets: Mapping[str, str | None], addresses: Mapping[str, str]) -> None:
+    def _mirror(self, mirroring: Mirroring, targets: Mapping[str, str | None]) -> None:
         """The balancer knows a way before packets come, and for as long as they may."""
         wanted = self._taps.plan(mirroring.sessions.values(), self._hosts.ports)
-        primary = {name: host.interfaces[0].address for name, host in self._hosts.hosts.items()}
+        primary = {name: host.interfaces[0].address for name, host in self._hosts.hosts.items() if host.interfaces}
         self.balancer.look(targets, _routes({**self._taps.current, **wanted}), primary)
         self._taps.apply(wanted)
 
@@ -266,6 +296,12 @@ class Fabric:
             if self.idle.get(name) != reason:
                 _log.warning("session %s mirrors nothing: %s", name, reason)
         self.idle = mirroring.idle
+
+
+def noted(troubled: Mapping[str, str], name: str, words: str, most: int = MOST_TROUBLED) -> dict[str, str]:
+    """With what went wrong first with one more instance, or else."""
+    more = {**troubled, name: f"{troubled[name]}; {words}" if name in troubled else words}
+    return dict(list(more.items())[-most:])
 
 
 def _stays(instance: Instance) -> bool:

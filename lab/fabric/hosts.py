@@ -1,7 +1,7 @@
 """Instances as network namespaces, named by their ids, with their network interfaces."""
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
@@ -11,10 +11,13 @@ from lab.fabric.router import Port
 
 type Resource = Mapping[str, Any]
 
+_CARD = 100  # more than a card has interfaces
+
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """A network interface at its place; `index` is the device index, 0 for eth0."""
+    """A network interface at its place; `index` is the device index, 0 for eth0. Those of a further network card have
+    numbers of their own: 101 is the second of the second card."""
 
     id: str
     address: str
@@ -47,7 +50,7 @@ def read(instances: Iterable[Resource], interfaces: Iterable[Resource]) -> dict[
     for entry in interfaces:
         attachment = entry.get("Attachment") or {}
         if "InstanceId" in attachment:
-            place = int(attachment["DeviceIndex"])
+            place = int(attachment["DeviceIndex"]) + _CARD * int(attachment.get("NetworkCardIndex") or 0)
             made = Interface(entry["NetworkInterfaceId"], entry["PrivateIpAddress"], entry["MacAddress"], place)
             attached.setdefault(attachment["InstanceId"], []).append(made)
     found = {}
@@ -62,7 +65,10 @@ def read(instances: Iterable[Resource], interfaces: Iterable[Resource]) -> dict[
 def user_data(answer: Resource) -> str:
     """From DescribeInstanceAttribute; empty when the launch gave none. What is no text is shown with marks in it."""
     encoded = (answer.get("UserData") or {}).get("Value") or ""
-    return base64.b64decode(encoded).decode(errors="replace")
+    try:
+        return base64.b64decode(encoded, validate=True).decode(errors="replace")
+    except ValueError:  # a launch template may hold anything
+        return str(encoded)
 
 
 class Hosts:
@@ -75,31 +81,43 @@ class Hosts:
 
     def add(self, host: Host) -> None:
         """Make it, its links up."""
-        router.connect([self._port(host, interface) for interface in host.interfaces])
+        self._connect(host, host.interfaces)
         self.hosts[host.instance] = host
 
     def follow(self, host: Host) -> None:
-        """A host that is there already gets the interfaces that it has now, and its tags."""
+        """A host that is there already gets the interfaces that it has now, and its tags. If an interface cannot be
+        connected, none of the new ones is."""
         before = self.hosts[host.instance]
         host = replace(host, user_data=before.user_data)
         if host == before:
             return
-        gone = set(before.interfaces) - set(host.interfaces)
+        gone = [interface for interface in before.interfaces if interface not in host.interfaces]
+        self.disconnect(host.instance, gone)
         come = [interface for interface in host.interfaces if interface not in before.interfaces]
-        if gone:
-            router.disconnect([self.ports.pop(interface.id) for interface in gone])
+        left = tuple(interface for interface in host.interfaces if interface in before.interfaces)
+        self.hosts[host.instance] = replace(host, interfaces=left)
         if come:
-            router.connect([self._port(host, interface) for interface in come], new=False)
+            self._connect(host, come, new=False)
         self.hosts[host.instance] = host
+
+    def disconnect(self, instance: str, interfaces: Sequence[Interface]) -> None:
+        """A host loses these interfaces."""
+        host = self.hosts[instance]
+        left = tuple(one for one in host.interfaces if one not in interfaces)
+        self.hosts[instance] = replace(host, interfaces=left)
+        if interfaces:
+            router.disconnect([self.ports.pop(one.id) for one in interfaces])
 
     def remove(self, instances: Iterable[str]) -> None:
         """Those of which nothing runs any more."""
         doomed = [interface.id for instance in instances for interface in self.hosts.pop(instance).interfaces]
         router.remove([self.ports.pop(interface) for interface in doomed])
 
+    def _connect(self, host: Host, interfaces: Sequence[Interface], new: bool = True) -> None:
+        ports = {one.id: self._port(host, one) for one in interfaces}
+        router.connect(list(ports.values()), new)
+        self.ports |= ports
+
     def _port(self, host: Host, interface: Interface) -> Port:
-        outer = f"eni{next(self._names)}"
-        inner = f"eth{interface.index}"
-        port = Port(host.instance, inner, outer, interface.address, interface.mac, index=interface.index)
-        self.ports[interface.id] = port
-        return port
+        outer, inner = f"eni{next(self._names)}", f"eth{interface.index}"
+        return Port(host.instance, inner, outer, interface.address, interface.mac, index=interface.index)

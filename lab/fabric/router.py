@@ -16,11 +16,13 @@ Mirrored packets leave the router through VXLAN devices whose other half, the ou
 interfaces' addresses too, as the hardware around an instance does.
 """
 
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.network.namespaces import await_link, forward, inside, ip, plain_frames, run, settle
+from lab.network.namespaces import NetworkError, await_link, forward, inside, ip, plain_frames, run, settle
 
 #: Names of network namespaces. The router is the sandbox itself; by this name others are put into it.
 ROUTER, NITRO, BALANCER, INTERNET = "router", "nitro", "nlb", "internet"
@@ -36,7 +38,7 @@ UNDERLAY = "nlb"  # nitro's device towards the balancer
 
 _GATEWAY = "169.254.1.1"
 _GATEWAY_MAC = "ee:ee:ee:ee:ee:ee"
-_TABLE = 100  # of routes of a second interface and further ones
+_TABLE = 1000  # of routes of a second interface and further ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +93,24 @@ def build() -> None:
 
 
 def connect(ports: Sequence[Port], new: bool = True) -> None:
-    """Hang namespaces on the router; `new`: they are made first. Of a namespace that exists, further interfaces."""
+    """Hang namespaces on the router; `new`: they are made first. Of a namespace that exists, further interfaces.
+
+    All of it, or nothing: an address that somebody has already is refused, whichever VPC it is in.
+    """
     namespaces = {port.namespace: [one for one in ports if one.namespace == port.namespace] for port in ports}
     if new:
         ip([f"netns add {namespace}" for namespace in namespaces])
+    try:
+        _connect(ports, namespaces)
+    except BaseException as error:
+        _undo(ports, namespaces, new)
+        if isinstance(error, NetworkError) and (taken := _taken(ports)):
+            text = f"{', '.join(taken)}: another interface has this address; VPCs in the lab must not overlap"
+            raise NetworkError(text) from None
+        raise
+
+
+def _connect(ports: Sequence[Port], namespaces: Mapping[str, Sequence[Port]]) -> None:
     ip([line for port in ports for line in _outside(port)])
     plain_frames([port.outer for port in ports])
     for namespace, its in namespaces.items():
@@ -104,6 +120,23 @@ def connect(ports: Sequence[Port], new: bool = True) -> None:
             plain_frames([port.inner for port in its])
             await_link([port.inner for port in its])
     await_link([port.outer for port in ports])
+
+
+def _taken(ports: Sequence[Port]) -> list[str]:
+    """Addresses that lead elsewhere. The kernel's own words are `RTNETLINK answers: File exists`."""
+    return [port.address for port in ports if run("ip", "route", "show", f"{port.address}/32")]
+
+
+def _undo(ports: Sequence[Port], namespaces: Iterable[str], new: bool) -> None:
+    """Whatever a call had made when it failed."""
+    devices = {name for _, name in socket.if_nameindex()}
+    ip([f"link delete {port.outer}" for port in ports if port.outer in devices])
+    if new:
+        ip([f"netns delete {namespace}" for namespace in namespaces])
+        return
+    for port in ports:
+        with suppress(NetworkError):  # it did not come that far
+            ip([f"rule delete from {port.address} lookup {_TABLE + port.index}"], port.namespace)
 
 
 def disconnect(ports: Sequence[Port]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
 
-from lab.fabric.bpf import Cidr, Program, Rule, program
+from lab.fabric.bpf import Cidr, FilterError, Program, Rule, program
 
 type Resource = Mapping[str, Any]
 
@@ -43,29 +43,27 @@ def read(
     targets: Iterable[Resource],
     addresses: Mapping[str, str],
 ) -> Mirroring:
-    """From the lists of the describe actions; `addresses` are those of interfaces, by id. Raises FilterError."""
-    known_filters = {entry["TrafficMirrorFilterId"]: entry for entry in filters}
+    """From the lists of the describe actions; `addresses` are those of interfaces, by id."""
+    known_filters = {entry["TrafficMirrorFilterId"]: _programs(entry) for entry in filters}
     known_targets = {entry["TrafficMirrorTargetId"]: entry for entry in targets}
-    programs: dict[str, tuple[Program, Program]] = {}
     active: dict[str, Session] = {}
     idle: dict[str, str] = {}
     for entry in sessions:
         name, used = entry["TrafficMirrorSessionId"], entry["TrafficMirrorFilterId"]
         way = _way(known_targets.get(entry["TrafficMirrorTargetId"]), entry.get("PacketLength"), addresses)
-        if used not in known_filters:
-            idle[name] = f"its filter {used} is not there"
+        made = known_filters.get(used, f"its filter {used} is not there")
+        if isinstance(made, str):
+            idle[name] = made
         elif isinstance(way, str):
             idle[name] = way
         else:
-            if used not in programs:
-                programs[used] = _programs(known_filters[used])
             active[name] = Session(
                 name,
                 entry["NetworkInterfaceId"],
                 int(entry["SessionNumber"]),
                 int(entry["VirtualNetworkId"]),
                 *way,
-                *programs[used],
+                *made,
             )
     return Mirroring(active, idle)
 
@@ -86,8 +84,12 @@ def _way(
     return "the lab has no Gateway Load Balancer endpoints: no packet gets there"
 
 
-def _programs(entry: Resource) -> tuple[Program, Program]:
-    return _program(entry["IngressFilterRules"]), _program(entry["EgressFilterRules"])
+def _programs(entry: Resource) -> tuple[Program, Program] | str:
+    """Of both directions; or why there are none."""
+    try:
+        return _program(entry["IngressFilterRules"]), _program(entry["EgressFilterRules"])
+    except FilterError as error:
+        return f"its filter {entry['TrafficMirrorFilterId']} is too long: {error}"
 
 
 def _program(rules: Iterable[Resource]) -> Program:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 from lab.fabric.bpf import Program, spelled
@@ -26,8 +27,10 @@ from lab.network.namespaces import inside, ip, plain_frames, tc
 #: out by itself (from 32768 on). They are given out in turn, so that none is used again soon.
 PORTS = range(20_000, 32_768)
 
-#: Periods, and sessions that are gone, that are remembered; a run of the lab makes some dozens.
-MOST_REMEMBERED = 100_000
+#: Periods, and sessions that are gone, that are remembered: a run of the lab makes some dozens. Of more, the oldest
+#: periods are forgotten, and the oldest sessions are added up as one.
+MOST_REMEMBERED = 10_000
+EARLIER = "earlier"
 
 _DIRECTIONS = ("egress", "ingress")  # tc's, of a session's ingress and egress
 
@@ -113,17 +116,24 @@ class _Tally:
 class Taps:
     """All sessions in the kernel."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self.periods: list[Period] = []
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float] = time.time, most: int = MOST_REMEMBERED) -> None:
+        self.forgotten = 0  # periods
+        self._clock, self._most = clock, most
+        self._periods: dict[int, Period] = {}  # by number, in order
+        self._numbers = count()
         self._given: dict[_Device, int] = {}  # ports
         self._next = 0
         self._plan: Plan = {}  # what the kernel does
         self._filters: dict[_Place, _Filter] = {}
         self._tapped: set[str] = set()  # devices that take filters
-        self._open: dict[str, int] = {}  # session → its period's place in the list
+        self._open: dict[str, int] = {}  # session → its period's number
         self._gone = _Tally()
         self._counting = threading.Lock()  # between a device's last count and its end nobody else counts
+
+    @property
+    def periods(self) -> list[Period]:
+        """In the order of their beginnings; those that last are always among them."""
+        return list(self._periods.values())
 
     def plan(self, sessions: Iterable[Session], ports: Mapping[str, Port]) -> Plan:
         """For all sessions whose interfaces are there. The kernel is left alone, but ports are given out."""
@@ -149,6 +159,7 @@ class Taps:
         self._end(name for name in before if before[name] != after.get(name))
         self._make({port: tap for port, tap in wanted.items() if port not in self._plan})
         tc([*self._entrances(new), *(_replaced(place, new[place]) for place in sorted(new, key=lambda one: one[2]))])
+        self._tapped.update(place[0] for place in new)
         self._begin({tap.session.id: tap for tap in wanted.values() if tap.session.id in after})
         tc([f"filter delete dev {device} {way} protocol all prio {number}" for device, way, number in sorted(old)])
         self._filters = filters
@@ -205,30 +216,33 @@ class Taps:
                 self._gone.sessions[name] = _sum(self._gone.sessions.get(name, Copied()), sent)
                 self._gone.unsent += lost
                 del self._given[_device(tap)]
+            _add_up(self._gone.sessions, self._most)
             ip([f"link delete {_name(port)}" for port in taps])
         idle = {tap.at.address for tap in taps.values()} - {tap.at.address for tap in left.values()}
         ip([f"address delete {address}/32 dev lo" for address in sorted(idle)], NITRO)
-        _check_room(len(self._gone.sessions))
 
     def _entrances(self, filters: Iterable[_Place]) -> list[str]:
         """Devices that get their first filter get the qdisc that takes filters."""
         new = {place[0] for place in filters} - self._tapped
-        self._tapped |= new
         return [f"qdisc replace dev {device} clsact" for device in sorted(new)]
 
     def _begin(self, taps: Mapping[str, Tap]) -> None:
         now = self._clock()
         for name, tap in taps.items():
             if name not in self._open:
-                _check_room(len(self.periods))
-                self._open[name] = len(self.periods)
-                self.periods.append(Period(name, tap.session.interface, tap.at.namespace, now))
+                number = self._open[name] = next(self._numbers)
+                self._periods[number] = Period(name, tap.session.interface, tap.at.namespace, now)
 
     def _end(self, sessions: Iterable[str]) -> None:
         now = self._clock()
         for name in sessions:
-            place = self._open.pop(name)
-            self.periods[place] = replace(self.periods[place], until=now)
+            if (number := self._open.pop(name, None)) is None:
+                continue  # the plan failed that would have begun it anew
+            self._periods[number] = replace(self._periods[number], until=now)
+        over = [number for number, period in self._periods.items() if period.until is not None]
+        for number in over[: max(0, len(self._periods) - self._most)]:
+            del self._periods[number]
+            self.forgotten += 1
 
 
 def _device(tap: Tap) -> _Device:
@@ -275,6 +289,8 @@ def _sum(one: Copied, other: Copied) -> Copied:
     return Copied(one.packets + other.packets, one.octets + other.octets)
 
 
-def _check_room(remembered: int) -> None:
-    if remembered >= MOST_REMEMBERED:
-        raise TapsError(f"{MOST_REMEMBERED} sessions or periods are remembered, which is the most: start the lab anew")
+def _add_up(sessions: dict[str, Copied], most: int) -> None:
+    """The oldest, until `most` are left beside their sum."""
+    single = [name for name in sessions if name != EARLIER]
+    for name in single[: max(0, len(single) - most)]:
+        sessions[EARLIER] = _sum(sessions.get(EARLIER, Copied()), sessions.pop(name))

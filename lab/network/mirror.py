@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from lab.network.topology import MIRROR, PROD, WORKER, Network
 
+#: VXLAN's own (RFC 7348), and that of mirror targets: "You must create a UDP listener on port 4789"
+#: (https://docs.aws.amazon.com/vpc/latest/mirroring/traffic-mirroring-targets.html).
 VXLAN_PORT = 4789
 _DEVICE = "mirror"
 

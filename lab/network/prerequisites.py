@@ -1,19 +1,20 @@
 """The programs that the lab needs, and the command that brings those that are missing."""
 
 import shutil
+from pathlib import Path
 
 from lab.network.sandbox import PATH
 
-#: program → Debian package
-PROGRAMS = {
-    "ip": "iproute2",
-    "tc": "iproute2",
-    "ethtool": "ethtool",
-    "mount": "mount",
-    "nginx": "nginx-light",
-    "curl": "curl",
-    "h2load": "nghttp2-client",
-}
+_LIST = Path(__file__).parents[2] / "tools/programs.txt"
+
+
+def programs(text: str) -> dict[str, str]:
+    """The lab's, each with its Debian package, of the list that tools/system.sh reads too."""
+    rows = [line.split() for line in text.splitlines()]
+    return {row[0]: row[1] for row in rows if row[2:] == ["lab"]}
+
+
+PROGRAMS = programs(_LIST.read_text())
 
 
 def complaint() -> str | None:

@@ -1,11 +1,10 @@
-"""Pytest hooks: tests marked `network` run one at a time, each in a sandbox of its own. A conftest.py imports them.
+"""Pytest hooks: tests marked `network` run each in a sandbox of its own. A conftest.py imports them.
 
 `network(whole=True)` gives one sandbox to all tests of a file, and the fixtures in it serve them all. Outside a sandbox
 nothing of such a test is set up: it is this same test run by a pytest inside one, and what that one said of it.
 """
 
 import faulthandler
-import fcntl
 import json
 import os
 import subprocess
@@ -61,12 +60,11 @@ def _run(items: Sequence[pytest.Item]) -> Said:
     root = items[0].config.rootpath
     named = [f"{item.path}::{item.nodeid.partition('::')[2]}" for item in items]
     command = [sys.executable, "-m", "lab.network.sandbox", *inner, f"--rootdir={root}", *named]
-    with open(__file__, "rb") as turn, TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder:
         reports = Path(folder) / "reports"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         environment[_REPORTS] = str(reports)
-        faulthandler.cancel_dump_traceback_later()  # this one may wait for its turn, and those inside have limits too
-        fcntl.flock(turn, fcntl.LOCK_EX)
+        faulthandler.cancel_dump_traceback_later()  # each test inside has the time that this one has
         done = subprocess.run(
             command,
             check=False,

@@ -20,6 +20,7 @@ from typing import IO, Self
 from lab.network import sandbox
 from lab.network.namespaces import NetworkError as NetworkError
 from lab.network.namespaces import inside, plain_frames, run, settle
+from lab.network.processes import stop
 
 NAMESPACES = ("client", "prod", "worker", "test")
 CLIENT, PROD = "10.77.1.1", "10.77.1.2"
@@ -28,7 +29,6 @@ REPLAYER, TEST = "10.77.3.1", "10.77.3.2"
 
 _ROOT = Path(__file__).resolve().parents[2]
 _MIRROR_PATH_MTU = 9216  # 9,001 bytes of IP, and 14 + 8 + 8 + 20 around them
-_PATIENCE = 5.0
 
 
 class Network:
@@ -108,17 +108,6 @@ class Network:
             shutil.copytree(self.directory, self._keep, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock"))
         for entry in self.directory.iterdir():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-
-
-def stop(process: subprocess.Popen[bytes], patience: float = _PATIENCE) -> int:
-    """End a process, by force if it does not end by itself; its exit status."""
-    if process.poll() is None:
-        process.terminate()
-    try:
-        return process.wait(patience)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait()
 
 
 def _link(left: tuple[str, str], right: tuple[str, str], mtu: int) -> None:

@@ -5,7 +5,8 @@ import resource
 import subprocess
 from dataclasses import dataclass
 
-from lab.network.topology import Network, NetworkError, stop
+from lab.network.processes import stop
+from lab.network.topology import Network, NetworkError
 
 HEADERS = (
     "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from lab import do, screen
-from lab.images import IMAGES
 from tests.docs.commands import commands, faults
 
 ROOT = Path(__file__).parents[2]
@@ -28,11 +27,12 @@ def test_the_python_example_names_what_there_is() -> None:
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.ImportFrom):
             module = importlib.import_module(node.module or "")
-            assert all(hasattr(module, each.name) for each in node.names)
+            for each in node.names:
+                assert hasattr(module, each.name) or importlib.import_module(f"{module.__name__}.{each.name}")
 
 
 def test_images_and_files_that_it_names_are_there() -> None:
-    assert all(f"`{name}`" in PAGE for name in IMAGES)
+    assert all(f"`{name}`" in PAGE for name in do.LAUNCHED)
     for name in re.findall(r"`((?:docs|tests|lab|events)/[\w./-]*)`", PAGE):
         assert (ROOT / name).exists()
 

@@ -11,7 +11,7 @@ from lab import rehearsal
 from lab.impairment import Impairment
 from lab.rehearsal import Plan, Report
 
-pytestmark = pytest.mark.network
+pytestmark = [pytest.mark.alone, pytest.mark.network]
 
 _SECONDS = float(os.environ.get("E2E_SECONDS", "10"))
 _RATE = 2000

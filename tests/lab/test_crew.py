@@ -1,5 +1,6 @@
 """Software, clients and readers of one production instance, in a router of its own."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,7 +37,11 @@ def test_clients_come_after_the_software_and_leave_before_it(crew: Crew) -> None
     crew.boot(host)
     assert crew.traffic.alive(host.instance) == 1
     until("production answers", lambda: _answered(crew, host) > 10)
+    assert not crew.ends
+    since = time.time()
     crew.halt(host)
+    [end] = crew.ends
+    assert since <= end.since <= end.until <= time.time()
     assert crew.traffic.alive(host.instance) == 0
     crew.records.look()
     assert all(one.complete for one in crew.records.answered[host.instance])

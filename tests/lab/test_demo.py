@@ -8,12 +8,22 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
+from botocore.exceptions import ClientError
+from rich.console import Console
 from rich.text import Text
 
 from lab import demo, do
+from lab.cloud.deployment import DeploymentError
+from lab.cloud.emulator import EmulatorError
+from lab.fabric.balancers import BalancerError
+from lab.machines import MachineError
 from lab.network import sandbox
+from lab.network.namespaces import NetworkError
+from lab.view import Snapshot
+from lab.vpc import Lab, LabError
 from mirroring import cli as mirrorctl
 from tests.waiting import until
 
@@ -47,6 +57,60 @@ def test_a_machine_without_the_tools_is_told_what_makes_them(monkeypatch: pytest
     monkeypatch.setenv("REPLAYER", "/nowhere/replayer")
 
     assert demo.lacking() == "the demo needs /nowhere/replayer: make setup"
+
+
+class _Lab:
+    """One that does not come up, or comes up and fails at its first deed, with a given error."""
+
+    def __init__(self, error: BaseException, *, up: bool) -> None:
+        self._error, self._up = error, up
+
+    def __enter__(self) -> None:
+        if not self._up:
+            raise self._error
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(0)
+
+    def deploy(self) -> None:
+        raise self._error
+
+
+def _ran(lab: _Lab) -> tuple[int, str]:
+    console = Console(file=io.StringIO(), width=200)
+    code = demo.run(cast(Lab, lab), console, None, "", None)
+    assert isinstance(console.file, io.StringIO)
+    return code, console.file.getvalue()
+
+
+@pytest.mark.parametrize("up", [False, True])
+@pytest.mark.parametrize(
+    "error",
+    [
+        DeploymentError("sam deploy ended with 1:\nwords of [SAM]"),
+        EmulatorError("the emulator did not become healthy"),
+        NetworkError("no device"),
+        MachineError("no server"),
+        BalancerError("the balancer ended"),
+        LabError("not running"),
+        ClientError({"Error": {"Code": "Throttled", "Message": "slow down"}}, "RunInstances"),
+        ValueError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_goes_wrong_in_the_lab_is_a_fail_with_its_reason(error: Exception, up: bool) -> None:
+    error.add_note("the emulator's last words")
+    code, shown = _ran(_Lab(error, up=up))
+
+    assert code == 1
+    assert f"FAIL  {str(error) or 'ValueError'}\n" in shown
+    assert f"{type(error).__name__} in test_demo.py" in shown
+    assert "the emulator's last words" in shown
+
+
+def test_an_interrupt_is_no_fail() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        _ran(_Lab(KeyboardInterrupt(), up=True))
 
 
 @pytest.fixture

@@ -50,6 +50,7 @@ def test_another_capture_than_the_list_is_a_fail(tmp_path: Path) -> None:
         (Result(Counter([_A]), Counter([_A]), ["no header"], 0, ""), "could not read 1: no header"),
         (Result(Counter(), Counter(), [], 0, ""), "nothing was sent"),
         (Result(Counter([_A]), Counter([_A]), [], 2, "out of reach"), "exit code 2"),
+        (Result(Counter([_A]), Counter([_A]), [], None, "sending"), "did not come to its end"),
     ],
 )
 def test_a_fail_says_why(result: Result, words: str) -> None:
@@ -58,6 +59,13 @@ def test_a_fail_says_why(result: Result, words: str) -> None:
     assert "FAIL" in shown
     assert words in shown
     assert result.output in shown
+
+
+def test_a_replay_that_does_not_end_is_ended() -> None:
+    complaints = fallback.run(seconds=0).complaints()
+
+    assert "replayer replay did not come to its end" in complaints
+    assert any("missing" in text for text in complaints)
 
 
 def test_a_list_is_read() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lab import forward
-from lab.network.topology import stop
+from lab.network.processes import stop
 from tests.waiting import until
 
 _ROOT = Path(__file__).parents[2]
@@ -117,19 +117,28 @@ def test_one_direction_may_end_before_the_other(port: int) -> None:
     assert answer.endswith(b"answer")
 
 
-def test_more_connections_than_there_may_be_wait_their_turn() -> None:
-    async def story() -> tuple[bytes, bytes]:
-        listener = socket.create_server(("127.0.0.1", 0))
+def _waiting(listener: socket.socket) -> int:
+    """Connections that the kernel keeps for a listening socket, until they are accepted."""
+    place = f"0100007F:{listener.getsockname()[1]:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    [queues] = [row[4] for row in rows if row[1] == place and row[3] == "0A"]  # LISTEN
+    return int(queues.partition(":")[2], 16)
+
+
+def test_more_connections_than_there_may_be_are_not_accepted_before_their_turn() -> None:
+    async def story(listener: socket.socket) -> tuple[bytes, int, bytes]:
         serving = asyncio.create_task(forward.serve(listener, 1))
         first, second = [await asyncio.open_connection(*listener.getsockname()) for _ in range(2)]
         first[1].write(_HELLO)
         welcome = await first[0].readexactly(2)
         second[1].write(_HELLO)
+        waiting = _waiting(listener)
         first[1].close()
         later = await second[0].readexactly(2)
         second[1].close()
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
-        return welcome, later
+        return welcome, waiting, later
 
-    assert asyncio.run(asyncio.wait_for(story(), 10)) == (_WELCOME, _WELCOME)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert asyncio.run(asyncio.wait_for(story(listener), 10)) == (_WELCOME, 1, _WELCOME)

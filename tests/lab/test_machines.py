@@ -1,5 +1,6 @@
 """Instances run what they are there for, and nothing once they are halted."""
 
+import ctypes
 import hashlib
 import json
 import signal
@@ -23,6 +24,7 @@ from tests.waiting import until
 pytestmark = pytest.mark.network(whole=True)
 
 SETTINGS = "destinations: [{url: 'http://127.0.0.1'}]"
+_PR_SET_CHILD_SUBREAPER = 36
 ENDPOINT = ("127.0.0.1", 5000)
 
 
@@ -211,3 +213,14 @@ def _status(machines: Machines) -> Status:
         return machines.status("i-worker")
     except MachineError:
         return {}
+
+
+def test_what_its_parent_left_behind_is_waited_for(machines: Machines) -> None:
+    """By the sandbox's first process, which this one stands for here."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    machines.boot(_host("i-web", "web"))
+    processes = _pids("i-web")
+    machines.kill("i-web")
+    machines.halt(_host("i-web", "web"))
+    assert len(processes) > 1
+    assert [one for one in processes if Path(f"/proc/{one}").exists()] == []

@@ -1,5 +1,6 @@
 """Logs that grow become what the tally counts, and rates."""
 
+import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,8 +13,8 @@ from lab.tally import Answered, Received, Window, tally
 NOW = 1000.0
 
 
-def _log(path: Path, *targets: str, ended: float = NOW, status: str = "200") -> None:
-    shape = {"method": "GET", "status": status, "id": "", "sha256": "", "body": "", "seconds": 0.5}
+def _log(path: Path, *targets: str, ended: float = NOW, status: str = "200", body: str = "", sha256: str = "") -> None:
+    shape = {"method": "GET", "status": status, "id": "", "sha256": sha256, "body": body, "seconds": 0.5}
     with path.open("a") as file:
         file.writelines(json.dumps({**shape, "target": target, "ended": ended}) + "\n" for target in targets)
 
@@ -110,3 +111,27 @@ def test_what_is_too_much_is_forgotten_and_counted(tmp_path: Path) -> None:
     assert sum(map(len, gathered.answered.values())) == 5
     assert len(gathered.received) == 4
     assert gathered.forgotten == 3
+
+
+def test_a_rate_keeps_no_more_than_it_needs(gathered: Records, tmp_path: Path) -> None:
+    """Though nobody asks for it."""
+    for second in range(5):
+        _log(tmp_path / "a", *(f"/i-a/{second}/{number}" for number in range(10)), ended=NOW + second)
+        gathered.look()
+
+    assert len(gathered._lately["i-a"].production) == 20
+    assert gathered.rates(NOW + 4)["i-a"].production == 10.0
+
+
+def test_bodies_go_once_their_lines_were_read_whatever_they_say(gathered: Records, tmp_path: Path) -> None:
+    bodies = [tmp_path / f"body-{number}" for number in range(3)]
+    for body in bodies:
+        body.write_bytes(b"x")
+    digest = hashlib.sha256(b"x").hexdigest()
+    _log(tmp_path / "test", "/upload/i-a/1/1", body=str(bodies[0]), sha256=digest)
+    _log(tmp_path / "test", "/upload/i-a/1/2", body=str(bodies[1]))
+    _log(tmp_path / "test", "/upload/i-a/1/3", body=str(bodies[2]), sha256=digest, status="400")
+    gathered.look()
+
+    assert [one.intact for one in gathered.received] == [True, None]
+    assert not any(body.exists() for body in bodies)

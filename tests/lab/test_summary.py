@@ -90,17 +90,37 @@ def test_an_instance_that_was_not_to_be_mirrored_needs_no_requests(good: Outcome
     assert summary.complaints(replace(good, tallies={**good.tallies, "i-2": _tally(0)})) == []
 
 
-def test_a_ledger_that_does_not_balance_is_a_fail(good: Outcome) -> None:
-    outcome = replace(good, snapshot=Snapshot(0, ledger=Ledger(datagrams=1)))
+@pytest.mark.parametrize(
+    ("snapshot", "words"),
+    [
+        (Snapshot(0, ledger=Ledger(datagrams=1)), "datagrams = segments + refused: 1 ≠ 0"),
+        (Snapshot(0, mirrored=1), "mirrored = received by the balancer + dropped: 1 ≠ 0"),
+        (Snapshot(0, reached={_ONE: 1}), f"forwarded to {_ONE} = arrived there: 0 ≠ 1"),
+    ],
+)
+def test_what_does_not_balance_is_a_fail(good: Outcome, snapshot: Snapshot, words: str) -> None:
+    outcome = replace(good, snapshot=snapshot)
 
-    assert summary.complaints(outcome) == [
-        "the workers' accounting does not balance: datagrams = segments + refused: 1 ≠ 0"
-    ]
+    assert summary.complaints(outcome) == [f"the accounting does not balance: {words}"]
     assert "NOT BALANCED" in _shown(outcome)
 
 
+@pytest.mark.parametrize("what", ["requests forgotten", "lines not read"])
+def test_logs_that_were_not_read_whole_are_a_fail(good: Outcome, what: str) -> None:
+    snapshot = Snapshot(0, misread={what: 2, "something else": 0})
+
+    assert summary.complaints(replace(good, snapshot=snapshot)) == [f"the servers' logs: 2 {what}"]
+
+
+def test_an_instance_in_trouble_is_a_fail(good: Outcome) -> None:
+    outcome = replace(good, snapshot=Snapshot(0, troubled={"i-9": "does not boot"}))
+
+    assert summary.complaints(outcome) == ["something went wrong with i-9"]
+    assert "i-9: does not boot" in _shown(outcome)
+
+
 def test_a_fail_names_the_counters_and_the_remedy(good: Outcome) -> None:
-    snapshot = Snapshot(0, balancer=Balancer(socket_drops=3), ledger=Ledger(socket_drops=4))
+    snapshot = Snapshot(0, mirrored=3, balancer=Balancer(socket_drops=3), ledger=Ledger(socket_drops=4))
     outcome = replace(good, snapshot=snapshot, tallies={_ONE: _tally(missing=["GET /a"])}, remedy="sudo sysctl")
     shown = _shown(outcome, 200)
 

@@ -1,5 +1,6 @@
 """The clients send what they were asked to, at their pace, and every request has a target of its own."""
 
+import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -8,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from lab.fabric.router import INTERNET
 from lab.logs import Follower, intact
 from lab.network import nginx
 from lab.network.namespaces import inside
 from lab.network.nginx import Entry, Server
-from lab.traffic import NAMESPACE, Mix, Traffic, instance_of
+from lab.traffic import Mix, Traffic, instance_of
 from tests.waiting import until
 
 pytestmark = pytest.mark.network(whole=True)
@@ -26,13 +28,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """An instance that the clients reach."""
     links = (
         "netns add i-a",
-        f"netns add {NAMESPACE}",
-        f"link add web netns {NAMESPACE} type veth peer eth0 netns i-a",
+        f"netns add {INTERNET}",
+        f"link add web netns {INTERNET} type veth peer eth0 netns i-a",
         "-n i-a link set lo up",
         "-n i-a address add 10.0.0.1/24 dev eth0",
         "-n i-a link set eth0 up",
-        f"-n {NAMESPACE} address add 10.0.0.2/24 dev web",
-        f"-n {NAMESPACE} link set web up",
+        f"-n {INTERNET} address add 10.0.0.2/24 dev web",
+        f"-n {INTERNET} link set web up",
     )
     for link in links:
         subprocess.run(["ip", *link.split()], check=True)
@@ -51,7 +53,7 @@ def traffic(tmp_path: Path) -> Iterator[Traffic]:
     traffic = Traffic(tmp_path / "traffic")
     yield traffic
     traffic.close()
-    done = subprocess.run(["ip", "netns", "pids", NAMESPACE], check=True, capture_output=True, text=True)
+    done = subprocess.run(["ip", "netns", "pids", INTERNET], check=True, capture_output=True, text=True)
     assert done.stdout == ""
 
 
@@ -120,6 +122,20 @@ def test_clients_end_by_themselves(server: Server, traffic: Traffic) -> None:
     until("they have ended", lambda: traffic.alive("i-a") == 0)
 
     assert len(reading.more()) == 40
+
+
+def test_clients_whose_connections_break_give_way_to_others_and_leave_no_files(
+    server: Server, traffic: Traffic
+) -> None:
+    reading = _Reading(server)
+    traffic.start("i-a", ADDRESS, Mix(gets=20, get_connections=2, posts=0, fresh=0, uploads=0))
+    until("both have sent", lambda: len(_processes(reading.more())) == 2)
+    files = set(traffic.directory.glob("targets-*"))
+    server.process.send_signal(signal.SIGHUP)  # which makes nginx begin anew, and close idle connections
+    until("two more have sent", lambda: len(_processes(reading.more())) == 4)
+    assert len(files) == 2 == len(set(traffic.directory.glob("targets-*")) - files)
+    traffic.stop("i-a")
+    assert list(traffic.directory.glob("targets-*")) == []
 
 
 def test_an_instance_is_read_in_its_targets_only() -> None:

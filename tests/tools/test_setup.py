@@ -1,5 +1,6 @@
 """The set-up scripts, with interpreters that are shell scripts: who is asked in which order, and what is said."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -224,3 +225,36 @@ def test_an_ordinary_user_is_told_how_to_install_the_missing_programs(machine: M
         program_at(machine.path / name, GOOD)
     assert machine.run("system.sh").returncode == 0
     assert machine.called() == []
+
+
+def test_the_lab_alone_needs_fewer_programs(machine: Machine) -> None:
+    program_at(machine.path / "id", "#!/bin/sh\necho 1000\n")
+    program_at(machine.path / "apt-get", GOOD)
+    for name in "nginx h2load ethtool curl mount ip".split():
+        program_at(machine.path / name, GOOD)
+    done = machine.run("system.sh", "lab")
+    assert done.returncode == 1
+    assert done.stderr.endswith("please run: sudo apt-get install --no-install-recommends iproute2\n")
+    program_at(machine.path / "tc", GOOD)
+    assert machine.run("system.sh", "lab").returncode == 0
+    assert machine.run("system.sh").returncode == 1
+
+
+def test_a_demo_without_namespaces_asks_for_no_programs(tmp_path: Path) -> None:
+    """`make demo` on a machine whose kernel refuses the lab, or grants it, with nothing else in it but a shell."""
+    tree = tmp_path / "tree"
+    shutil.copytree(ROOT / "tools", tree / "tools")
+    shutil.copy(ROOT / "Makefile", tree)
+    said = tmp_path / "said"
+    program_at(tree / "tools/setup-tools.sh", "#!/bin/sh\n")
+    program_at(tree / "tools/system.sh", f'#!/bin/sh\necho "system $*" >>{said}\n')
+    program_at(
+        tree / ".venv/bin/python", f'#!/bin/sh\necho "$@" >>{said}\ncase "$*" in *sandbox*) exit $REFUSED ;; esac\n'
+    )
+    (tree / ".venv/.ready").write_text(f"{tree.resolve()}\n")
+    sandbox, demo = "-m lab.network.sandbox true", "-m lab.demo "
+    for refused, wanted in (("2", [sandbox, demo]), ("0", [sandbox, "system lab", demo])):
+        said.write_text("")
+        command = ["make", "--old-file=.venv/.ready", "--no-print-directory", "demo"]
+        subprocess.run(command, cwd=tree, env={**os.environ, "REFUSED": refused}, check=True, capture_output=True)
+        assert [line.rstrip() for line in said.read_text().splitlines()] == [line.rstrip() for line in wanted]

@@ -39,12 +39,12 @@ class Watch:
         registered = {one["Id"]: one.get("Port", alb._tgs[group]["Port"]) for one in alb._targets.get(group, [])}
         serving = {name: port for name, port in registered.items() if _takes_part(name)}
         before = {name: one for name, one in self._groups.get(group, {}).items() if _takes_part(name)}
-        found = follow(before, serving, self._clock(), self._delay(group))
+        found = follow(before, serving, self._clock(), self.delay(group))
         self._groups[group] = found
         return found
 
-    def _delay(self, group: str) -> float:
-        """One that no load balancer uses has nothing to wait for."""
+    def delay(self, group: str) -> float:
+        """Seconds of draining. A group that no load balancer uses has nothing to wait for."""
         attributes = {one["Key"]: one["Value"] for one in alb._tg_attrs.get(group, [])}
         return float(attributes.get(_DELAY, _DEFAULT_DELAY)) / self._pace if _used(group) else 0.0
 

@@ -1,19 +1,21 @@
 """Instances in ministack: they start with interfaces, give them up at their end, and are listed in pages."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from uuid import uuid4
 
 from ministack.core.responses import get_account_id, get_region  # type: ignore[import-not-found]
 from ministack.services import ec2  # type: ignore[import-not-found]
 
-from lab.cloud import protocol
+from lab.cloud import launches, protocol
 from lab.cloud.faults import ApiError, Parameters
 from lab.cloud.listing import Resource, page
 from lab.cloud.ministack.interfaces import (
     attach,
     attached_view,
     check_addresses,
+    fitting,
     interfaces_of,
     let_go,
     new_interface,
@@ -48,20 +50,24 @@ def running(begin: Callable[[Resource], None], original: Handler) -> Handler:
     """RunInstances as ministack has it, once its instances have interfaces; `begin` is what happens to each then."""
 
     def run_instances(form: Form) -> Response:
-        parameters = parameters_of("RunInstances", form)
-        specifications = parameters.get("NetworkInterfaces") or [_only_interface(parameters)]
-        most = str(parameters.get("MaxCount", 1))  # ministack launches as few as it may
         try:
+            form = _completed(form)
+            parameters = parameters_of("RunInstances", form)
+            specifications = parameters.get("NetworkInterfaces") or [_only_interface(parameters)]
+            _check_places(specifications)
             subnet = _subnet(parameters, specifications[0])
-            for specification in specifications:
-                if not specification.get("NetworkInterfaceId"):
-                    place = specification.get("SubnetId") or subnet
-                    check_addresses(place, specification.get("PrivateIpAddress"), int(most))
+            new = [one for one in specifications if not one.get("NetworkInterfaceId")]
+            for specification in new:
+                place = specification.get("SubnetId") or subnet
+                check_addresses(place, specification.get("PrivateIpAddress"), int(parameters.get("MaxCount", 1)))
+            subnets = Counter(one.get("SubnetId") or subnet for one in new)
+            number = fitting(subnets, int(parameters.get("MinCount", 1)), int(parameters.get("MaxCount", 1)))
             dry_run(parameters)
         except ApiError as error:
             return refusal(error)
         before = set(ec2._instances)
-        response = original({**form, "SubnetId": [subnet], "MinCount": [most]})
+        counts = {"MinCount": [str(number)], "MaxCount": [str(number)]}  # ministack launches as few as it may
+        response = original({**form, "SubnetId": [subnet], **counts})
         if response[0] != 200:
             return response
         reservation = f"r-{uuid4().hex[:17]}"
@@ -75,6 +81,27 @@ def running(begin: Callable[[Resource], None], original: Handler) -> Handler:
         return response[0], response[1], protocol.answer("RunInstances", answer)
 
     return run_instances
+
+
+def _completed(form: Form) -> Form:
+    """With what the launch template says, where the call names one."""
+    parameters = parameters_of("RunInstances", form)
+    specification = parameters.get("LaunchTemplate")
+    if not specification:
+        return form
+    data, template, wrong = ec2._resolve_launch_template_data(specification)
+    if wrong or not template:
+        name = specification.get("LaunchTemplateId") or specification.get("LaunchTemplateName")
+        text = f"The specified launch template, with template ID or name {name}, does not exist."
+        raise ApiError("InvalidLaunchTemplateId.NotFound", text)
+    tags = {"aws:ec2launchtemplate:id": template["LaunchTemplateId"]}
+    return launches.completed(form, parameters.get("TagSpecifications") or [], data, tags)
+
+
+def _check_places(specifications: Iterable[Resource]) -> None:
+    places = Counter((one.get("NetworkCardIndex", 0), one.get("DeviceIndex", 0)) for one in specifications)
+    if max(places.values()) > 1:
+        raise ApiError("InvalidParameterValue", "Each network interface requires a unique device index.")
 
 
 def _only_interface(parameters: Parameters) -> Resource:

@@ -3,6 +3,7 @@
 ministack gives addresses of no subnet, twice if it so happens, and MAC addresses that no interface can bear.
 """
 
+from collections.abc import Mapping
 from itertools import count
 from uuid import uuid4
 
@@ -106,8 +107,21 @@ def _new_address(subnet: str, asked_for: str | None) -> str:
     return addresses.following(block, taken, _given.get(subnet))
 
 
+def fitting(subnets: Mapping[str, int], least: int, most: int) -> int:
+    """How many instances can be launched that have so many new interfaces in each of these subnets. What AWS cannot
+    launch all of, it launches as many of as it can (RunInstances, MinCount and MaxCount)."""
+    if least > most:
+        raise ApiError("InvalidParameterCombination", f"MinCount, {least}, must not exceed MaxCount, {most}.")
+    rooms = [addresses.room(*_addressing(subnet)) // n for subnet, n in subnets.items()]
+    number = min(most, *rooms) if rooms else most
+    if number < least:
+        text = f"There are not enough free addresses in {', '.join(subnets)} to satisfy the request for {least}."
+        raise ApiError("InsufficientFreeAddressesInSubnet", text)
+    return number
+
+
 def check_addresses(subnet: str, asked_for: str | None, n: int) -> None:
-    """Before there is anything that would have to be taken back: is there room for `n` interfaces?"""
+    """Before there is anything that would have to be taken back: can each of `n` instances have its address?"""
     known(ec2._subnets, subnet, "InvalidSubnetID.NotFound")
     if asked_for and n != 1:
         text = "A private IP address can be given to a single instance only."
@@ -115,7 +129,6 @@ def check_addresses(subnet: str, asked_for: str | None, n: int) -> None:
     block, taken = _addressing(subnet)
     if asked_for:
         addresses.wanted(block, taken, asked_for)
-    addresses.check_room(block, taken, n)
 
 
 def _addressing(subnet: str) -> tuple[str, set[str]]:
@@ -128,7 +141,9 @@ def _addressing(subnet: str) -> tuple[str, set[str]]:
 def attach_interface(parameters: Parameters) -> Resource:
     name, instance = parameters["NetworkInterfaceId"], parameters["InstanceId"]
     interface = known(ec2._network_interfaces, name, "InvalidNetworkInterfaceID.NotFound")
-    known(ec2._instances, instance, "InvalidInstanceID.NotFound")
+    state = known(ec2._instances, instance, "InvalidInstanceID.NotFound")["State"]["Name"]
+    if state not in ("running", "stopped"):
+        raise ApiError("IncorrectState", f"Instance '{instance}' is {state}, neither 'running' nor 'stopped'.")
     dry_run(parameters)
     if interface["Attachment"]:
         raise ApiError("InvalidNetworkInterface.InUse", f"Network interface '{name}' is in use.")

@@ -16,12 +16,10 @@ from lab.cloud import delivery, events, launches
 from lab.cloud.faults import ApiError
 from lab.cloud.listing import Resource
 from lab.cloud.ministack.health import Watch
-from lab.cloud.scaling import SHOWN, Group, Member, Phase, Seen, check_sizes, decide, dismissed
+from lab.cloud.scaling import SHOWN, Group, Member, Phase, Seen, check_sizes, decide, dismissed, remembered
 
-#: Seconds after which a launch that was refused is tried again.
+#: Seconds after which a launch that was refused, or came to nothing, is tried again.
 RETRY = 5.0
-#: Activities that a group remembers.
-MOST_ACTIVITIES = 100
 _DELETING = "Delete in progress"
 
 _log = logging.getLogger(__name__)
@@ -55,6 +53,8 @@ class Scaling:
         for instance in decision.end:
             ec2._ACTION_MAP["TerminateInstances"]({"InstanceId.1": [instance]})
         for instance in decision.forget:
+            if where[instance].phase is Phase.PENDING:  # it did not come up: nor may the next one
+                record["_retry"] = now + RETRY
             _each_target_group(record, "DeregisterTargets", instance)
             _told(record, events.group_terminate, where[instance], "Terminating EC2 instance")
         record["_members"] = decision.members
@@ -98,6 +98,10 @@ class Scaling:
         needed = len(target_groups(record))
         serving = [member for member in members_of(record) if member.phase is Phase.SERVING]
         return [one.instance for one in serving if self._seen(record, one).health == ("healthy",) * needed]
+
+    def draining(self, record: Resource) -> float:
+        """Seconds that a member is deregistered for, before it ends."""
+        return max(map(self._watch.delay, target_groups(record)), default=0.0)
 
 
 def dismiss(record: Resource, instances: Iterable[str], desired: int) -> None:
@@ -170,24 +174,29 @@ def _tags(record: Resource, template: str, version: str) -> dict[str, str]:
 
 
 def _told(record: Resource, shape: Callable[..., events.Event], member: Member, deed: str) -> None:
-    delivery.tell(shape, member.instance, record["AutoScalingGroupName"], subnet=member.subnet)
+    zone = ec2._subnets.get(member.subnet, {}).get("AvailabilityZone", "")
+    where = {"subnet": member.subnet, "zone": zone}
+    delivery.tell(shape, member.instance, record["AutoScalingGroupName"], cause=_cause(member.unhealthy), **where)
     _remember(record, f"{deed}: {member.instance}", "Successful", member.subnet, member.unhealthy)
 
 
+def _cause(why: str) -> str:
+    return f"At {autoscaling.now_iso()} {why or 'the group was brought to its desired capacity'}."
+
+
 def _remember(record: Resource, description: str, status: str, subnet: str, why: str) -> None:
-    """The newest comes first."""
     activity = {
         "ActivityId": str(uuid4()),
         "AutoScalingGroupName": record["AutoScalingGroupName"],
         "Description": description,
-        "Cause": f"At {autoscaling.now_iso()} {why or 'the group was brought to its desired capacity'}.",
+        "Cause": _cause(why),
         "StartTime": autoscaling.now_iso(),
         "EndTime": autoscaling.now_iso(),
         "StatusCode": status,
         "Progress": 100,
         "Details": f'{{"Subnet ID":"{subnet}"}}',
     }
-    record["_activities"] = [activity, *record.get("_activities", [])][:MOST_ACTIVITIES]
+    record["_activities"] = remembered(activity, record.get("_activities", []))
 
 
 def _shown(member: Member) -> Resource:

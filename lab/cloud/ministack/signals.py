@@ -29,8 +29,10 @@ type Properties = Mapping[str, Any]
 type Made = tuple[str, dict[str, Any]]
 
 KIND = "AWS::AutoScaling::AutoScalingGroup"
-#: Seconds for the last instance of a deleted group to go: shorter than CloudFormation's clients wait.
-PATIENCE = 45.0
+#: Seconds for the last instance of a deleted group to go, beside its draining: a worker's machine takes 16 s at most,
+#: and some may wait for their turn. At the lab's pace all of it is shorter than CloudFormation's clients wait (60 s);
+#: who lets time pass as on AWS needs more patient ones.
+PATIENCE = 40.0
 _LOOK = 0.05
 
 
@@ -47,7 +49,7 @@ def live(groups: Scaling) -> None:
     makers = hooks.table(provisioners, "_RESOURCE_HANDLERS")[KIND]
     hooks.entry(makers, "create", "logical_id props stack_name", partial(_creating, groups))
     hooks.entry(makers, "update", "physical_id old_props new_props stack_name logical_id", partial(_updating, groups))
-    hooks.entry(makers, "delete", "physical_id props", _deleting)
+    hooks.entry(makers, "delete", "physical_id props", partial(_deleting, groups))
     hooks.function(provisioners, "_asg_delete", "physical_id props", lambda _: _not_yet)
     hooks.function(stacks, "_runs_on_worker_thread", "resource_type", _on_worker_thread)
 
@@ -77,7 +79,7 @@ def _creating(groups: Scaling, original: Callable[..., Made]) -> Callable[..., M
                 wanted = wait_conditions.validate_count(signal.get("Count"), logical_id)
                 await_signals(groups, record, logical_id, stack, wanted, signal.get("Timeout"))
         except (RuntimeError, TimeoutError):
-            _discard(name)
+            _discard(groups, name)
             raise
         return name, attributes
 
@@ -168,16 +170,16 @@ def _roll(groups: Scaling, record: Resource, logical_id: str, stack: str, policy
             scaling.dismiss(record, ill, desired)
             raise
         scaling.dismiss(record, old[spare:], desired)
-        _await_end(record, partial(_without, record, old))
+        _await_end(groups, record, partial(_without, record, old))
 
 
 def _without(record: Resource, instances: Iterable[str]) -> bool:
     return not {*instances} & {member.instance for member in scaling.members_of(record)}
 
 
-def _deleting(original: Callable[..., None]) -> Callable[..., None]:
+def _deleting(groups: Scaling, original: Callable[..., None]) -> Callable[..., None]:
     def delete(name: str, properties: Properties) -> None:
-        _discard(name)
+        _discard(groups, name)
         original(name, properties)
 
     return delete
@@ -187,19 +189,20 @@ def _not_yet(physical_id: str, props: Properties) -> None:
     """A group that was replaced is deleted twice, first where nobody may wait."""
 
 
-def _discard(name: str) -> None:
+def _discard(groups: Scaling, name: str) -> None:
     """Waits for its instances' end."""
     record = autoscaling._asgs.get(name)
     if record is not None:
         scaling.delete(record)
-        _await_end(record, lambda: name not in autoscaling._asgs)
+        _await_end(groups, record, lambda: name not in autoscaling._asgs)
 
 
-def _await_end(record: Resource, ended: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
+def _await_end(groups: Scaling, record: Resource, ended: Callable[[], bool]) -> None:
+    patience = PATIENCE + groups.draining(record)
+    deadline = time.monotonic() + patience
     while not ended():
         if time.monotonic() > deadline:
             left = ", ".join(member.instance for member in scaling.members_of(record))
-            text = f"{record['AutoScalingGroupName']} still has instances after {PATIENCE:g} s: {left}"
+            text = f"{record['AutoScalingGroupName']} still has instances after {patience:g} s: {left}"
             raise ValueError(f"{text}. Does anybody run the machines?")
         time.sleep(_LOOK)

@@ -1,7 +1,7 @@
 """Tables in on standard input, one JSON line each; what happens out on standard output. Ends with its input.
 
 Lines that come out: `{"told": n}` once the n-th table is in force, `{"health": …}` for each new state of a target,
-`{"counts": …}` twice a second and at the end.
+`{"counts": …}` before each `told`, twice a second and at the end.
 """
 
 import asyncio
@@ -13,11 +13,10 @@ from typing import Any
 from lab.fabric.balancer.checks import Health
 from lab.fabric.balancer.counts import to_json
 from lab.fabric.balancer.forwarding import Forwarding
-from lab.fabric.balancer.table import read
+from lab.fabric.balancer.table import LONGEST_LINE, read
 from lab.fabric.balancer.watching import Key, Watching
 
 _COUNTS = 0.5  # seconds between two lines of counts
-_LONGEST_LINE = 1 << 24
 
 
 def main() -> int:
@@ -33,7 +32,7 @@ def main() -> int:
 
 
 async def _serve() -> None:
-    lines = asyncio.StreamReader(limit=_LONGEST_LINE)
+    lines = asyncio.StreamReader(limit=LONGEST_LINE)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     forwarding = Forwarding()
 
@@ -56,6 +55,7 @@ async def _serve() -> None:
                 watching.tell(list(table.groups.values()))
                 forwarding.tell(table, watching.states)
                 told += 1
+                _say(counts=to_json(forwarding.counts()))  # what went by the table before
                 _say(told=told)
             watching.tell([])
             counting.cancel()

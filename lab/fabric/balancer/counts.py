@@ -9,6 +9,8 @@ from typing import Any
 
 #: Sessions that are counted one by one; of those that are gone, the oldest are added up under EARLIER for others.
 MAX_SESSIONS = 1024
+#: Targets, likewise, whether they are gone or not.
+MAX_TARGETS = 4096
 EARLIER = "earlier"
 
 
@@ -59,6 +61,14 @@ def shorten(sessions: dict[str, Count], open_sessions: frozenset[str], most: int
     gone = [name for name in single if name not in open_sessions]
     for name in gone[: max(0, len(single) - most)]:
         add(sessions.setdefault(EARLIER, Count()), sessions.pop(name))
+
+
+def count_target(targets: dict[str, int], name: str, most: int = MAX_TARGETS) -> None:
+    """One more datagram; what all targets got stays the sum."""
+    if name not in targets and len(targets) >= most:
+        earlier = targets.pop(EARLIER, 0)
+        targets[EARLIER] = earlier + targets.pop(next(iter(targets)))
+    targets[name] = targets.get(name, 0) + 1
 
 
 def to_json(counts: Counts) -> dict[str, Any]:

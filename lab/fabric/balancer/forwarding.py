@@ -9,25 +9,21 @@ from select import select
 from time import monotonic
 
 from lab.fabric.balancer.checks import State
-from lab.fabric.balancer.counts import Count, Counts, shorten
+from lab.fabric.balancer.counts import Count, Counts, count_target, shorten
 from lab.fabric.balancer.flows import FlowTable, choose
 from lab.fabric.balancer.packets import cut, packet
 from lab.fabric.balancer.table import Group, Table
 from lab.fabric.routes import Route
+from lab.network.mirror import VXLAN_PORT
 from lab.relay import enlarge
 
-#: Where mirrored packets arrive at an interface that is a mirror target.
-MIRROR_PORT = 4789
-
-NO_LISTENER = "no load balancer with a UDP listener on 4789"
+NO_LISTENER = f"no load balancer with a UDP listener on {VXLAN_PORT}"
 NO_TARGET = "no registered target"
 
 _SO_MEMINFO, _MEMINFO_DROPS = 55, 8  # linux/sock_diag.h
 _LONGEST = 65535
 _SENT_WITHIN = 0.1
 _BATCH = 64  # datagrams of one session before another one's turn
-_LAST_BATCHES = 1024  # of a session that ends: what lay in its socket is sent on
-_MAX_TARGETS = 4096  # counters of targets; the oldest one goes for a new one
 
 
 @dataclass(slots=True)
@@ -121,9 +117,8 @@ class Forwarding:
     def _close(self, port: int) -> None:
         entrance = self._entrances.pop(port)
         self._loop.remove_reader(entrance.receiver)
-        for _ in range(_LAST_BATCHES):
-            if not self._receive(entrance):
-                break
+        while self._receive(entrance):
+            pass  # what lies in the socket; nothing more comes: a session's route ends after its packets do
         _count_drops(entrance)
         entrance.receiver.close()
 
@@ -151,7 +146,7 @@ class Forwarding:
                 return NO_TARGET
             target = behind.targets[name]
         else:
-            name, target = route.address, (route.address, MIRROR_PORT)
+            name, target = route.address, (route.address, VXLAN_PORT)
         payload = cut(datagram, route.packet_length)
         try:
             self._send(packet(source, target, payload), target[0])
@@ -160,7 +155,7 @@ class Forwarding:
         count.forwarded += 1
         count.bytes += len(payload)
         count.truncated += len(payload) < len(datagram)
-        self._count_target(name)
+        count_target(self._targets, name)
         return ""
 
     def _send(self, whole: bytes, address: str) -> None:
@@ -170,14 +165,6 @@ class Forwarding:
         except BlockingIOError:
             select([], [self._raw], [], _SENT_WITHIN)
             self._raw.sendto(whole, (address, 0))
-
-    def _count_target(self, name: str) -> None:
-        if name in self._targets:
-            self._targets[name] += 1
-            return
-        if len(self._targets) >= _MAX_TARGETS:
-            del self._targets[next(iter(self._targets))]
-        self._targets[name] = 1
 
 
 def _behind(flows: FlowTable, group: Group) -> _Behind:

@@ -6,9 +6,7 @@ from contextlib import suppress
 
 from lab.fabric.balancer.checks import Settings, verdict
 from lab.fabric.balancer.table import Target
-
-#: The listener that mirrored packets come to; the Host header names it (target-group-health-checks.html).
-LISTENER = 4789
+from lab.network.mirror import VXLAN_PORT
 
 _CLOSED_WITHIN = 1.0
 
@@ -32,7 +30,8 @@ async def _ask(target: Target, settings: Settings) -> str:
         if settings.protocol == "TCP":
             return ""
         own: str = writer.get_extra_info("sockname")[0]
-        head = f"GET {settings.path} HTTP/1.1\r\nHost: {own}:{LISTENER}\r\nUser-Agent: ELB-HealthChecker/2.0\r\n"
+        # the Host header names the listener (target-group-health-checks.html)
+        head = f"GET {settings.path} HTTP/1.1\r\nHost: {own}:{VXLAN_PORT}\r\nUser-Agent: ELB-HealthChecker/2.0\r\n"
         writer.write(f"{head}Connection: close\r\n\r\n".encode())
         try:
             return verdict(await reader.readline(), settings.codes)

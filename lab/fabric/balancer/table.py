@@ -11,6 +11,8 @@ from lab.fabric.routes import Route
 MAX_ROUTES = 4096
 #: AWS's quota of targets of a load balancer whose target group is of instances, cross-zone.
 MAX_TARGETS = 500
+#: Bytes; of one balancer with as many routes and targets as may be it takes a tenth.
+LONGEST_LINE = 1 << 24
 
 
 class TableError(ValueError):
@@ -51,7 +53,9 @@ def write(table: Table) -> str:
     _bound("sessions", len(table.routes), MAX_ROUTES)
     for group in table.groups.values():
         _bound(f"targets in {group.arn}", len(group.targets), MAX_TARGETS)
-    return json.dumps(asdict(table))
+    line = json.dumps(asdict(table))
+    _bound("bytes of load balancers and their targets", len(line), LONGEST_LINE - 1)
+    return line
 
 
 def read(line: str | bytes) -> Table:

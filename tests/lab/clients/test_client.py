@@ -13,10 +13,11 @@ from lab.clients import client
 from lab.clients.exchange import DECOYS
 from lab.network import mirror
 from lab.network.mirror import VXLAN_PORT, Mirror
-from lab.network.topology import PROD, WORKER, Network, stop
+from lab.network.processes import stop
+from lab.network.topology import PROD, WORKER, Network
 from lab.relay import enlarge
 
-pytestmark = pytest.mark.network
+pytestmark = [pytest.mark.alone, pytest.mark.network]
 
 
 def _payload(packet: VXLAN) -> bytes:

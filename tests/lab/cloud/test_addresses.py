@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.cloud.addresses import check_room, following, usable, wanted
+from lab.cloud.addresses import check_room, following, room, usable, wanted
 from lab.cloud.faults import ApiError
 
 BLOCK = "10.9.0.0/28"  # 11 addresses: .4 to .14
@@ -62,3 +62,8 @@ def test_one_can_be_wished_for() -> None:
 
 def test_a_block_may_be_named_by_any_of_its_addresses() -> None:
     assert usable("10.9.0.5/28") == usable(BLOCK)
+
+
+def test_room_is_what_can_still_be_given() -> None:
+    assert room(BLOCK, []) == 11
+    assert room(BLOCK, ["10.9.0.4", "10.9.0.4", "10.9.0.1", "10.8.0.4"]) == 10

@@ -118,6 +118,15 @@ def test_regions_show_everywhere() -> None:
     assert event["detail"]["Details"] == {"Availability Zone": "us-east-1a", "Subnet ID": "subnet-9"}
 
 
+def test_an_activity_has_its_place_and_its_cause() -> None:
+    event = events.group_launch("i-9", "web", at=AT, serial=7, subnet="subnet-9", zone="eu-west-1b", cause="It is so.")
+    assert event["detail"]["Details"] == {"Availability Zone": "eu-west-1b", "Subnet ID": "subnet-9"}
+    assert event["detail"]["Cause"] == "It is so."
+    other = events.group_launch("i-9", "web", at=AT, serial=8)
+    for name in ("ActivityId", "RequestId"):
+        assert event["detail"][name] != other["detail"][name]
+
+
 def test_the_queue_wraps_events() -> None:
     first, second = events.scheduled(at=AT), events.instance_state("i-9", "running", at=AT)
     records = events.sqs_batch([first, second], received=3)["Records"]

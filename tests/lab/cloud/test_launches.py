@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lab.cloud import protocol
-from lab.cloud.launches import form
+from lab.cloud.launches import completed, form
 
 DATA: Mapping[str, Any] = {
     "ImageId": "ami-1",
@@ -49,3 +49,15 @@ def test_the_groups_tags_go_before_the_templates() -> None:
 def test_little_is_enough() -> None:
     asked = read({"ImageId": "ami-1", "SecurityGroupIds": ["sg-1"]})
     assert asked["SecurityGroupIds"] == ["sg-1"] and "NetworkInterfaces" not in asked
+
+
+def test_what_a_call_says_goes_before_the_template() -> None:
+    own = {"InstanceType": ["m5.large"], "NetworkInterface.1.DeviceIndex": ["0"], "TagSpecification.1.Tag.1.Key": ["x"]}
+    specifications = [{"ResourceType": "instance", "Tags": [{"Key": "a", "Value": "call"}]}]
+    made = completed(own, specifications, DATA, {"origin": "lt-1"})
+    asked = protocol.request("RunInstances", {name: values[0] for name, values in made.items()})
+    assert (asked["InstanceType"], asked["ImageId"]) == ("m5.large", "ami-1")
+    assert asked["NetworkInterfaces"] == [{"DeviceIndex": 0}]
+    kinds = {one["ResourceType"]: one["Tags"] for one in asked["TagSpecifications"]}
+    assert kinds["volume"] == [{"Key": "Name", "Value": "disk"}]
+    assert {tag["Key"]: tag["Value"] for tag in kinds["instance"]} == {"Name": "worker", "a": "call", "origin": "lt-1"}

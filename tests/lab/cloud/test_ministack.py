@@ -1,19 +1,17 @@
 """What the emulator's EC2 does beyond the contract that it shares with moto: test_adapters.py."""
 
+import subprocess
+
 import pytest
 
-from lab.cloud.emulator import Emulator
+from lab.cloud.emulator import PYTHON, ROOT, Emulator
+from lab.images import AMAZON_LINUX
 from tests.lab.cloud.world import World, refused
 
 
 @pytest.fixture
 def world(cloud: Emulator) -> World:
     return World(cloud.client("ec2"), cloud.client("elbv2"))
-
-
-def test_as_many_are_launched_as_may_be(world: World) -> None:
-    image = {"ImageId": "ami-0123456789abcdef0", "InstanceType": "m5.large", "SubnetId": world.subnet}
-    assert len(world.ec2.run_instances(MinCount=1, MaxCount=3, **image)["Instances"]) == 3
 
 
 def test_an_interface_keeps_its_type(world: World) -> None:
@@ -78,3 +76,32 @@ def test_attaching_refuses_what_cannot_be(world: World) -> None:
     assert nowhere == "InvalidInstanceID.NotFound"
     assert refused(lambda: world.detach(world.interfaces(web)[0])) == "OperationNotPermitted"
     assert refused(world.ec2.create_network_interface, SubnetId="subnet-0") == "InvalidSubnetID.NotFound"
+
+
+def test_the_labs_images_are_those_that_public_parameters_name(cloud: Emulator) -> None:
+    prefix = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default"
+    ssm = cloud.client("ssm")
+    named = [ssm.get_parameter(Name=f"{prefix}-{kind}")["Parameter"]["Value"] for kind in ("x86_64", "arm64")]
+    assert named == list(AMAZON_LINUX)
+
+
+def test_schedules_of_a_live_emulator_do_not_strike_by_themselves() -> None:
+    """An hourly one that was made long ago would, at the scheduler's first look."""
+    script = """
+from lab.cloud import delivery
+from ministack.services import eventbridge
+struck = []
+eventbridge._invoke_target = lambda target, event, rule, view=None: struck.append(rule)
+def look(name):
+    arn = f"arn:aws:events:eu-west-1:123456789012:rule/{name}"
+    rule = {"Arn": arn, "State": "ENABLED", "ScheduleExpression": "rate(1 hour)", "CreationTime": 0}
+    key = ("123456789012", "eu-west-1", name)
+    eventbridge._rules._data[key], eventbridge._targets._data[key] = rule, [{"Id": "1", "Arn": "arn:aws:lambda:x"}]
+    eventbridge._tick_scheduled_rules()
+    return len(struck)
+assert look("one") == 1
+delivery.open_doors(True)
+assert look("two") == 1
+"""
+    done = subprocess.run([PYTHON, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

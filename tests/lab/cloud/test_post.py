@@ -209,3 +209,10 @@ def test_more_than_can_wait_is_lost() -> None:
     for number in range(MOST_WAITING // 2 + 1):
         bus.post.send(event(str(number)))
     assert [one.copies for one in bus.post.happened(after=MOST_WAITING // 2 - 1)] == [2, 0]
+
+
+def test_the_oldest_are_forgotten_which_shows_in_the_numbers() -> None:
+    post = Post(lambda _: None, remembered=2)
+    for number in range(3):
+        post.send({"id": f"{number}"})
+    assert [one.number for one in post.happened()] == [2, 3]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from lab.cloud.scaling import (
+    MOST_ACTIVITIES,
     MOST_LAUNCHES,
     Decision,
     Group,
@@ -18,6 +19,7 @@ from lab.cloud.scaling import (
     check_sizes,
     decide,
     dismissed,
+    remembered,
 )
 
 SUBNETS = ("subnet-a", "subnet-b")
@@ -215,3 +217,10 @@ class World(RuleBasedStateMachine):
 
 TestWorld = World.TestCase
 TestWorld.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_a_group_remembers_its_last_activities() -> None:
+    activities: list[int] = []
+    for number in range(MOST_ACTIVITIES + 5):
+        activities = remembered(number, activities)
+    assert activities == [*range(MOST_ACTIVITIES + 4, 4, -1)]

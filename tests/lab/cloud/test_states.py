@@ -13,7 +13,7 @@ DEEDS = st.lists(st.sampled_from([*CALLS, *REPORTS]))
 
 #: What AWS lets follow upon what.
 NEXT = {
-    "pending": {"running", "shutting-down"},
+    "pending": {"running", "shutting-down", "terminated"},
     "running": {"stopping", "shutting-down"},
     "stopping": {"stopped", "shutting-down"},
     "stopped": {"pending", "terminated"},
@@ -59,6 +59,10 @@ def test_a_late_report_brings_nothing_back() -> None:
     assert reported("running", "shutting-down") == "shutting-down"
     assert reported("stopped", "pending") == "pending"
     assert reported("terminated", "running") == "running"
+
+
+def test_a_machine_that_does_not_come_up_is_terminated() -> None:
+    assert reported("terminated", "pending") == "terminated"
 
 
 @pytest.mark.parametrize(

@@ -176,8 +176,11 @@ def test_workers_live_die_leave_and_return(balanced: tuple[Balanced, Balancer]) 
 class Nothing:
     """A cloud without load balancers."""
 
-    def client(self, _service: str) -> Any:
+    def client(self, service: str) -> Any:
         return None
+
+    def report_machine(self, instance: str, state: str) -> None:
+        raise AssertionError(f"{instance} is no business of a balancer's: {state}")
 
     def report_health(self, group: str, target: str, state: str, reason: str = "", description: str = "") -> None:
         raise AssertionError(f"{group} has no {target} to be {state}: {reason} {description}")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from lab.cloud.emulator import Emulator, emulator
 from lab.fabric import router
-from lab.fabric.fabric import Fabric, FabricError
+from lab.fabric.fabric import MOST_FAILURES, MOST_TROUBLED, Fabric, FabricError, noted
 from lab.fabric.hosts import Host
 from lab.fabric.router import BALANCER, CLIENT_ADDRESS, INTERNET
 from lab.fabric.routes import Route
@@ -32,18 +33,22 @@ class Machines:
         self.halted: list[Host] = []
         self.may_halt = Event()
         self.may_halt.set()
-        self.refusal: Exception | None = None
+        self.refusals: list[Exception] = []  # of the next to boot, or to halt
 
     def boot(self, host: Host) -> None:
-        if self.refusal:
-            raise self.refusal
         assert Path(f"/run/netns/{host.instance}").exists()
         self.booted.append(host)
+        self._refuse()
 
     def halt(self, host: Host) -> None:
         assert Path(f"/run/netns/{host.instance}").exists()
         assert self.may_halt.wait(SOON)
         self.halted.append(host)
+        self._refuse()
+
+    def _refuse(self) -> None:
+        if self.refusals:
+            raise self.refusals.pop()
 
 
 class Balancer:
@@ -54,11 +59,16 @@ class Balancer:
         self.addresses: Mapping[str, str] = {}
         self.routes: dict[int, Route] = {}
         self.sockets: dict[int, socket.socket] = {}
+        self.refusal: Exception | None = None  # at its end
+        self.refusals = 0  # looks that fail
 
     def start(self) -> None:
         assert Path(f"/run/netns/{BALANCER}").exists()
 
     def look(self, targets: Mapping[str, str | None], routes: Sequence[Route], addresses: Mapping[str, str]) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise ConnectionError("no answer")
         self.targets, self.addresses = targets, addresses
         for route in routes:
             if route.port not in self.sockets:
@@ -72,6 +82,9 @@ class Balancer:
     def close(self) -> None:
         for one in self.sockets.values():
             one.close()
+        if self.refusal:
+            refusal, self.refusal = self.refusal, None
+            raise refusal
 
 
 class Scene:
@@ -82,11 +95,17 @@ class Scene:
         self.machines, self.balancer = Machines(), Balancer()
         self.fabric = Fabric(cloud, self.machines, 10, balancer=self.balancer)
 
-    def launch(self, **more: Any) -> str:
+    def launch(self, state: str = "running", **more: Any) -> str:
         launched = self.ec2.run_instances(ImageId="ami-1", InstanceType="c5.large", MinCount=1, MaxCount=1, **more)
         name: str = launched["Instances"][0]["InstanceId"]
-        self.until(name, "running")
+        self.until(name, state)
         return name
+
+    def subnet(self) -> str:
+        """In a VPC of its own; all are alike."""
+        vpc = self.ec2.create_vpc(CidrBlock="10.20.0.0/16")["Vpc"]["VpcId"]
+        made = self.ec2.create_subnet(VpcId=vpc, CidrBlock="10.20.0.0/24", AvailabilityZone="eu-west-1a")
+        return str(made["Subnet"]["SubnetId"])
 
     def state(self, name: str) -> str:
         (reservation,) = self.ec2.describe_instances(InstanceIds=[name])["Reservations"]
@@ -290,10 +309,97 @@ def test_a_look_without_news_starts_no_process(scene: Scene) -> None:
     assert started
 
 
-def test_a_machine_that_does_not_boot_ends_the_fabric_with_its_words(cloud: Emulator) -> None:
-    with pytest.raises(RuntimeError, match="no nginx"), _scene(cloud) as scene:
-        scene.machines.refusal = RuntimeError("no nginx here")
-        scene.launch()
+def test_software_that_does_not_come_up_is_missed_and_all_goes_on(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.machines.refusals = [RuntimeError("no nginx here")]
+    bad = scene.launch()
+    assert scene.fabric.troubled == {bad: "no nginx here"}
+    said = [one.getMessage() for one in caplog.records]
+    assert said.count(f"instance {bad}: no nginx here") == 1
+    good = scene.launch()
+    assert namespaces() == {good, bad} == scene.fabric.hosts.keys()
+
+
+def test_a_machine_that_does_not_halt_goes_all_the_same(cloud: Emulator) -> None:
+    with _scene(cloud) as scene:
+        one, other = scene.launch(), scene.launch()
+        scene.machines.refusals = [RuntimeError("it hangs")]
+        scene.ec2.stop_instances(InstanceIds=[one])
+        scene.until(one, "stopped")
+        assert namespaces() == {other}
+        assert scene.fabric.troubled == {one: "it hangs"}
+        scene.machines.refusals = [RuntimeError("it hangs at the end")]
+        scene.balancer.refusal = RuntimeError("the balancer has ended")
+        with pytest.raises(RuntimeError, match="the balancer has ended"):
+            scene.fabric.close()
+    assert scene.fabric.troubled[other] == "it hangs at the end"
+    assert namespaces() == set()
+
+
+def test_an_address_that_another_vpc_has_too_ends_that_instance(scene: Scene) -> None:
+    good = scene.launch(SubnetId=scene.subnet(), PrivateIpAddress="10.20.0.9")
+    bad = scene.launch("terminated", SubnetId=scene.subnet(), PrivateIpAddress="10.20.0.9")
+    text = "10.20.0.9: another interface has this address; VPCs in the lab must not overlap"
+    assert scene.fabric.troubled == {bad: text}
+    assert namespaces() == {good}
+
+    other, subnet = scene.launch(), scene.subnet()
+    taken = scene.ec2.create_network_interface(SubnetId=subnet, PrivateIpAddress="10.20.0.9")["NetworkInterface"]
+    scene.ec2.attach_network_interface(NetworkInterfaceId=taken["NetworkInterfaceId"], InstanceId=other, DeviceIndex=1)
+    scene.fabric.wait("it is refused", lambda: other in scene.fabric.troubled, SOON)
+    scene.fabric.look()
+    assert scene.fabric.troubled[other] == text  # said once
+    assert len(scene.fabric.hosts[other].interfaces) == 1
+
+
+def _interfaces(scene: Scene, instance: str, number: int) -> bool:
+    return len(scene.fabric.hosts[instance].interfaces) == number
+
+
+def test_an_interface_moves_between_two_looks(scene: Scene) -> None:
+    instances = sorted([scene.launch(), scene.launch()])
+    made = scene.ec2.create_network_interface(SubnetId=scene.subnet())["NetworkInterface"]
+    name, attachment = made["NetworkInterfaceId"], ""
+    for one in (*instances, *instances):
+        with scene.fabric._looking:
+            if attachment:
+                scene.ec2.detach_network_interface(AttachmentId=attachment)
+            attached = scene.ec2.attach_network_interface(NetworkInterfaceId=name, InstanceId=one, DeviceIndex=1)
+            attachment = attached["AttachmentId"]
+        scene.fabric.wait("it is there", partial(_interfaces, scene, one, 2), SOON)
+        with inside(one), socket.create_server((made["PrivateIpAddress"], 80)) as server, inside(INTERNET):
+            socket.create_connection(server.getsockname(), timeout=SOON).close()
+    assert scene.fabric.troubled == {}
+
+
+def test_who_takes_long_to_halt_keeps_nobody_from_booting(scene: Scene) -> None:
+    instances = [scene.launch() for _ in range(4)]
+    scene.machines.may_halt.clear()
+    scene.ec2.stop_instances(InstanceIds=instances)
+    scene.fabric.wait("they are told to stop", lambda: not scene.fabric.hosts, SOON)
+    scene.launch()
+    assert scene.machines.halted == []
+    scene.machines.may_halt.set()
+
+
+def test_looks_that_fail_are_made_again_but_not_for_ever(scene: Scene) -> None:
+    scene.balancer.refusals = MOST_FAILURES - 1
+    scene.fabric.wait("it looks again", lambda: not scene.balancer.refusals, SOON)
+    scene.launch()
+    scene.fabric.check()
+    scene.balancer.refusals = MOST_FAILURES
+    with pytest.raises(FabricError, match="the fabric ended: no answer") as caught:
+        scene.fabric.wait("it ends", lambda: 0, SOON)
+    assert isinstance(caught.value.__cause__, ConnectionError)
+    scene.fabric.failure = None
+
+
+def test_the_oldest_troubles_are_forgotten() -> None:
+    troubled = noted(noted({}, "i-1", "one"), "i-2", "two")
+    assert noted(troubled, "i-1", "more") == {"i-1": "one; more", "i-2": "two"}
+    assert noted(troubled, "i-3", "three", most=2) == {"i-2": "two", "i-3": "three"}
+    assert len(noted({str(number): "" for number in range(MOST_TROUBLED)}, "i-1", "one")) == MOST_TROUBLED
 
 
 def test_what_does_not_come_about_is_named(scene: Scene) -> None:

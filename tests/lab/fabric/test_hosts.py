@@ -4,6 +4,7 @@ import base64
 import socket
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ def test_an_instance_has_the_interfaces_that_are_attached_to_it_in_their_places(
     instance = {"InstanceId": "i-1", "ImageId": "ami-1", "State": {"Name": "pending"}}
     interfaces = [described("eni-7", "i-1", 1), described("eni-8", "i-1"), described("eni-9", None)]
 
+    card = described("eni-6", "i-2", 1)
+    card["Attachment"]["NetworkCardIndex"] = 1
+    assert [one.index for one in read([instance | {"InstanceId": "i-2"}], [card])["i-2"].host.interfaces] == [101]
+
     eighth, seventh = (
         Interface("eni-8", "10.0.0.8", "02:00:00:00:00:08", 0),
         Interface("eni-7", "10.0.0.7", "02:00:00:00:00:07", 1),
@@ -51,6 +56,7 @@ def test_an_instance_has_the_interfaces_that_are_attached_to_it_in_their_places(
     [
         ({"UserData": {"Value": base64.b64encode(b"#!/bin/sh\n").decode()}}, "#!/bin/sh\n"),
         ({"UserData": {"Value": base64.b64encode(b"\xff").decode()}}, "\N{REPLACEMENT CHARACTER}"),
+        ({"UserData": {"Value": "#!/bin/sh"}}, "#!/bin/sh"),  # as nobody encoded it
         ({"UserData": {}}, ""),
         ({}, ""),
     ],
@@ -138,6 +144,22 @@ def _sent(device: str) -> tuple[int, int]:
     rows = Path("/proc/thread-self/net/dev").read_text().splitlines()[2:]
     (row,) = [line.split(":")[1].split() for line in rows if line.split(":")[0].strip() == device]
     return int(row[9]), int(row[1])
+
+
+@network
+def test_an_interface_that_cannot_be_plugged_in_leaves_the_others(hosts: Hosts) -> None:
+    hosts.add(WEB)
+    hosts.add(OTHER)
+    two = Host("i-1", "ami-1", (*WEB.interfaces, SECOND), {"app": "new"}, "")
+    hosts.follow(two)
+    taken = replace(SECOND, id="eni-4", address="10.1.0.4", index=2)
+    for _ in range(2):
+        with pytest.raises(NetworkError, match="10.1.0.4: another interface has this address"):
+            hosts.follow(replace(two, interfaces=(*WEB.interfaces, taken)))
+        assert hosts.hosts["i-1"].interfaces == WEB.interfaces
+        assert hosts.ports.keys() == {"eni-1", "eni-2"}
+    hosts.follow(two)
+    assert _talk("i-1", SECOND.address, INTERNET)[0] == CLIENT_ADDRESS
 
 
 @network

@@ -2,6 +2,8 @@
 
 import socket
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +19,7 @@ from lab.fabric.router import (
     UNDERLAY_OF_NITRO,
     Port,
 )
-from lab.network.namespaces import inside
+from lab.network.namespaces import NetworkError, inside
 
 pytestmark = pytest.mark.network(whole=True)
 
@@ -79,3 +81,25 @@ def test_a_namespace_comes_and_goes_again() -> None:
         assert time.monotonic() - begun < 0.3
         assert received(INTERNET, "i-1", "10.0.0.4") == (CLIENT_ADDRESS, 1000)
         router.remove([port])
+
+
+def test_a_connection_that_fails_leaves_nothing() -> None:
+    one = Port("i-1", "eth0", "eni1", "10.0.0.4", "02:00:00:00:00:04")
+    router.connect([one])
+    before = devices()
+    other, further = replace(one, namespace="i-2", outer="eni2"), replace(one, inner="eth1", outer="eni3", index=1)
+    for _ in range(2):
+        with pytest.raises(NetworkError, match="10.0.0.4: another interface has this address"):
+            router.connect([other])
+        with pytest.raises(NetworkError, match="10.0.0.4: another interface has this address"):
+            router.connect([further], new=False)
+        with pytest.raises(NetworkError, match="03:00:00:00:00:04"):
+            router.connect([replace(further, address="10.0.0.5", mac="03:00:00:00:00:04")], new=False)
+    assert devices() == before
+    assert not Path("/run/netns/i-2").exists()
+    assert received(INTERNET, "i-1", "10.0.0.4") == (CLIENT_ADDRESS, 1000)
+    router.remove([one])
+
+
+def devices() -> set[str]:
+    return {name for _, name in socket.if_nameindex()}

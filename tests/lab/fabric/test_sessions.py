@@ -116,3 +116,19 @@ def test_what_was_deleted_between_two_lists_mirrors_nothing(model: TrafficMirror
     assert "target is not there" in read(listed, shown, [], {}).idle[name]
     targets = model.call("DescribeTrafficMirrorTargets", {})["TrafficMirrorTargets"]
     assert "filter" in read(listed, [], targets, {}).idle[name]
+
+
+def test_a_filter_with_too_many_rules_is_its_sessions_trouble_alone(model: TrafficMirroring) -> None:
+    to, long, short = target(model, NetworkLoadBalancerArn=BALANCER), filters(model), filters(model)
+    bad, good = session(model, to, long), session(model, to, short, number=2)
+    listed, shown, targets = (
+        model.call(f"DescribeTrafficMirror{kind}", {})[f"TrafficMirror{kind}"]
+        for kind in ("Sessions", "Filters", "Targets")
+    )
+    block = {"SourceCidrBlock": "10.0.0.0/8", "DestinationCidrBlock": "10.0.0.0/8"}
+    [one] = [entry for entry in shown if entry["TrafficMirrorFilterId"] == long]
+    one["IngressFilterRules"] = [{"RuleNumber": number, "RuleAction": "accept", **block} for number in range(500)]
+
+    found = read(listed, shown, targets, Account.addresses)
+    assert found.sessions.keys() == {good}
+    assert "use fewer rules" in found.idle[bad]

@@ -18,8 +18,8 @@ from lab.fabric import router
 from lab.fabric.bpf import LONGEST, Program, Rule, program
 from lab.fabric.router import BALANCER, CLIENT_ADDRESS, INTERNET, INTERNET_MTU, NITRO, Port
 from lab.fabric.sessions import Session
-from lab.fabric.taps import PORTS, Copied, Period, Plan, Taps, TapsError
-from lab.network.namespaces import inside, run
+from lab.fabric.taps import EARLIER, PORTS, Copied, Period, Plan, Taps, TapsError
+from lab.network.namespaces import NetworkError, inside, ip, run
 
 network = pytest.mark.network(whole=True)
 
@@ -60,9 +60,10 @@ class Rig:
         plan = self.taps.plan(sessions, {"eni-1": AT})
         for port in plan.keys() - self.listeners.keys():
             with inside(BALANCER):
-                self.listeners[port] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            self.listeners[port].bind(("", port))
-            self.listeners[port].setblocking(False)
+                listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            listener.bind(("", port))
+            listener.setblocking(False)
+            self.listeners[port] = listener  # whole: another thread may read it from now on
         self.taps.apply(plan)
         return plan
 
@@ -338,3 +339,31 @@ def test_there_are_as_many_sessions_as_ports() -> None:
 
 def test_an_interface_that_is_not_there_is_not_in_the_plan() -> None:
     assert Taps().plan([session()], {}) == {}
+
+
+@network
+def test_after_a_plan_that_fails_all_can_be_withdrawn(rig: Rig) -> None:
+    rig.apply(session())
+    plan = rig.taps.plan([session(vni=8)], {"eni-1": AT})
+    (port,) = plan
+    ip([f"link add vx{port} type veth"])  # whose name the device wants
+    with pytest.raises(NetworkError, match=f"vx{port}"):
+        rig.taps.apply(plan)
+    ip([f"link delete vx{port}"])
+    rig.taps.withdraw({"eni-1": AT})
+    assert [one.until is None for one in rig.taps.periods] == [False]
+
+
+@network
+def test_the_oldest_are_forgotten_or_added_up(rig: Rig) -> None:
+    rig.taps = Taps(most=2)
+    lasting = session("tms-0", number=9, vni=90)
+    for number in range(1, 6):
+        rig.apply(lasting, session(f"tms-{number}", vni=number))
+        rig.ask("x")
+    rig.apply(lasting)
+    assert [(one.session, one.until is None) for one in rig.taps.periods] == [("tms-0", True), ("tms-5", False)]
+    assert rig.taps.forgotten == 4
+    counters = rig.taps.counters()
+    assert counters.packets == 5
+    assert counters.sessions.keys() == {"tms-0", "tms-4", "tms-5", EARLIER}

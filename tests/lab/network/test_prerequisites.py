@@ -12,6 +12,13 @@ def _install(directory: Path, *programs: str) -> None:
         (directory / program).touch(mode=0o755)
 
 
+def test_the_list_is_that_of_the_set_up() -> None:
+    listed = "# program, package, whose\nip iproute2 lab\nwrk wrk\ntc  iproute2  lab\n"
+
+    assert prerequisites.programs(listed) == {"ip": "iproute2", "tc": "iproute2"}
+    assert {"ip", "tc", "nginx", "h2load", "curl"} <= prerequisites.PROGRAMS.keys()
+
+
 def test_nothing_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _install(tmp_path, *prerequisites.PROGRAMS)
     monkeypatch.setattr(prerequisites, "PATH", str(tmp_path))

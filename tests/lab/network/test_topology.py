@@ -5,7 +5,8 @@ import subprocess
 import pytest
 
 from lab.network import nginx
-from lab.network.topology import NAMESPACES, TEST, Network, NetworkError, stop
+from lab.network.processes import stop
+from lab.network.topology import NAMESPACES, TEST, Network, NetworkError
 
 pytestmark = pytest.mark.network
 

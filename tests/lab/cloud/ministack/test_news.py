@@ -65,6 +65,7 @@ def test_a_change_that_was_refused_is_no_news(living: Emulator, world: World) ->
 
 def test_interfaces_that_come_and_go_are_told_as_by_cloudtrail(living: Emulator, world: World) -> None:
     [web], news = world.launch(), News(living)
+    living.report_machine(web, "running")
     extra = world.attach(web, 2)
     [found] = world.ec2.describe_network_interfaces(NetworkInterfaceIds=[extra])["NetworkInterfaces"]
     attachment = found["Attachment"]["AttachmentId"]

@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.fabric.balancer.counts import EARLIER, Count, Counts, from_json, shorten, to_json, total
+from lab.fabric.balancer.counts import EARLIER, Count, Counts, count_target, from_json, shorten, to_json, total
 
 numbers = st.integers(0, 1 << 40)
 reasons = st.dictionaries(st.sampled_from(["no registered target", "not sent"]), numbers)
@@ -36,3 +36,12 @@ def test_the_oldest_go_first() -> None:
 
     assert counted.keys() == {"tms-1", "tms-3", "tms-4", EARLIER}
     assert counted[EARLIER] == Count(received=2)
+
+
+@given(st.lists(st.sampled_from("abcdef")), st.integers(2, 6))
+def test_what_targets_got_stays_the_sum(names: list[str], most: int) -> None:
+    targets: dict[str, int] = {}
+    for place, name in enumerate(names):
+        count_target(targets, name, most)
+        assert sum(targets.values()) == place + 1
+        assert len(targets.keys() - {EARLIER}) <= most

@@ -38,9 +38,9 @@ def test_mirrored_packets_take_the_udp_listener_on_4789_alone() -> None:
     assert forwards_to([]) is None
 
 
-def test_checks_pass_as_fast_as_time_but_patience_has_a_floor() -> None:
+def test_checks_pass_as_fast_as_time_but_patience_does_not() -> None:
     assert settings(GROUP, 1.0) == Settings("HTTP", 8080, "/healthz", 10.0, 6.0, 2, 2, "200")
-    assert settings(GROUP, 10.0) == Settings("HTTP", 8080, "/healthz", 1.0, 1.0, 2, 2, "200")
+    assert settings(GROUP, 10.0) == Settings("HTTP", 8080, "/healthz", 1.0, 6.0, 2, 2, "200")
     assert settings({"HealthCheckPort": "traffic-port"}, 1.0) == Settings("TCP", 0, "/", 30.0, 10.0, 5, 2, "200-399")
 
 

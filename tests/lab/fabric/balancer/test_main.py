@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ def test_it_takes_tables_tells_health_and_ends_with_its_input() -> None:
     lines: list[dict[str, Any]] = [json.loads(line) for line in program.stdout.splitlines()]
 
     assert [line["told"] for line in lines if "told" in line] == [1, 2, 3]
+    assert all("counts" in before for before, line in pairwise(lines) if "told" in line)
     assert [line["health"]["state"] for line in lines if "health" in line] == ["initial"]
     assert list(lines[-1]["counts"]["sessions"]) == ["tms-1"]
     assert program.stderr == ""

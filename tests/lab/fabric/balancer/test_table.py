@@ -5,7 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.fabric.balancer.checks import Settings
-from lab.fabric.balancer.table import MAX_ROUTES, MAX_TARGETS, Group, Table, TableError, Target, read, write
+from lab.fabric.balancer.table import (
+    LONGEST_LINE,
+    MAX_ROUTES,
+    MAX_TARGETS,
+    Group,
+    Table,
+    TableError,
+    Target,
+    read,
+    write,
+)
 from lab.fabric.routes import Route
 
 text = st.text(max_size=8)
@@ -37,3 +47,12 @@ def test_more_targets_than_a_load_balancer_may_have_are_refused() -> None:
 
     with pytest.raises(TableError, match="501 targets in tg"):
         write(Table(groups={"lb": Group("tg", many, Settings())}))
+
+
+def test_a_table_that_is_longer_than_the_balancer_reads_is_refused() -> None:
+    group = Group("tg", tuple(Target(f"i-{number:017x}", "10.200.100.100", 4789) for number in range(500)), Settings())
+    line = write(Table(groups={"lb": group}))
+    many = {f"lb-{number}": group for number in range(LONGEST_LINE // len(line) + 10)}
+
+    with pytest.raises(TableError, match=f"bytes of load balancers.*takes {LONGEST_LINE - 1}"):
+        write(Table(groups=many))
