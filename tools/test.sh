@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Every test, or those that the arguments select (they go to pytest).
 #
-# Most run on two cores at once, a file to a core. Those that measure time, and drive servers and networks of their own,
-# come after them, alone. Exit code of pytest; 5, nothing selected, counts only if it is so of both parts.
+# Most run three files at a time, as many of them wait for processes. Those that keep a pace, or drive a whole lab, come
+# after them, alone. Exit code of pytest; 5, nothing selected, counts only if it is so of both parts.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 readonly NOTHING=5
 part() { .venv/bin/python -m pytest "$@"; }
 
-part -m "not alone" --numprocesses 2 --dist loadfile "$@"
+part -m "not alone" --numprocesses 3 --dist loadfile "$@"
 first=$?
 part -m alone "$@"
 second=$?

@@ -165,11 +165,15 @@ class Fabric:
             seen = see(self._ec2)
             self._log_idle(seen.mirroring)
             self._take_away(seen.instances)
+            leaving = [one for one in seen.instances.values() if not _stays(one)]
             for instance in seen.instances.values():
+                if instance not in leaving:
+                    self._treat(instance)
+            self._mirror(seen.mirroring, seen.balancers)
+            for instance in leaving:  # now that nothing is sent to it any more
                 self._treat(instance)
             for name in self._up - seen.instances.keys():
                 self._halt(self._hosts.hosts[name], "")
-            self._mirror(seen.mirroring, seen.balancers)
 
     def _loop(self) -> None:
         failures = 0

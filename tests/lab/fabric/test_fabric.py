@@ -3,7 +3,7 @@
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ class Machines:
         self.may_halt = Event()
         self.may_halt.set()
         self.refusals: list[Exception] = []  # of the next to boot, or to halt
+        self.watch: Callable[[], None] = lambda: None  # called with each halt
 
     def boot(self, host: Host) -> None:
         assert Path(f"/run/netns/{host.instance}").exists()
@@ -43,6 +44,7 @@ class Machines:
     def halt(self, host: Host) -> None:
         assert Path(f"/run/netns/{host.instance}").exists()
         assert self.may_halt.wait(SOON)
+        self.watch()
         self.halted.append(host)
         self._refuse()
 
@@ -61,6 +63,7 @@ class Balancer:
         self.sockets: dict[int, socket.socket] = {}
         self.refusal: Exception | None = None  # at its end
         self.refusals = 0  # looks that fail
+        self.watch: Callable[[], None] = lambda: None  # called with each look
 
     def start(self) -> None:
         assert Path(f"/run/netns/{BALANCER}").exists()
@@ -69,6 +72,7 @@ class Balancer:
         if self.refusals:
             self.refusals -= 1
             raise ConnectionError("no answer")
+        self.watch()
         self.targets, self.addresses = targets, addresses
         for route in routes:
             if route.port not in self.sockets:
@@ -414,3 +418,26 @@ def test_close_ends_what_runs(cloud: Emulator) -> None:
     assert {host.instance for host in scene.machines.halted} == names
     assert namespaces() == set()
     assert CLIENT_ADDRESS in run("ip", "route")
+
+
+def test_software_ends_only_when_the_balancer_has_looked(cloud: Emulator) -> None:
+    router.build()
+    machines, balancer, order = Machines(), Balancer(), list[str]()
+    fabric, ec2 = Fabric(cloud, machines, 10, balancer=balancer), cloud.client("ec2")
+    launched = ec2.run_instances(ImageId="ami-1", InstanceType="c5.large", MinCount=1, MaxCount=1)
+    name = launched["Instances"][0]["InstanceId"]
+    fabric.look()
+    fabric.wait("it boots", lambda: machines.booted, SOON)
+
+    def up() -> bool:
+        fabric.look()
+        return name in fabric.hosts
+
+    fabric.wait("it is up", up, SOON)
+    balancer.watch, machines.watch = partial(order.append, "look"), partial(order.append, "halt")
+    ec2.terminate_instances(InstanceIds=[name])
+    fabric.look()
+    fabric.wait("it halts", lambda: machines.halted, SOON)
+    assert order == ["look", "halt"]
+    fabric.close()
+    cloud.report_machine(name, "terminated")
