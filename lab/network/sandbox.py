@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ FILES = Path("/run/replay-lab")
 PATH = ":".join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 
 _PR_SET_PDEATHSIG = 1
+_THREADS_END_WITHIN = 1.0
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REMEDY = (
     "run as root, or sudo sysctl -w kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0"
@@ -47,6 +49,7 @@ def enter() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     user, group = os.getuid(), os.getgid()
+    _await_single_thread()
     try:
         os.unshare(os.CLONE_NEWNS | os.CLONE_NEWNET | os.CLONE_NEWPID | (os.CLONE_NEWUSER if user else 0))
         if user:
@@ -67,6 +70,15 @@ def enter() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {*_PASSED_ON, signal.SIGCHLD})
     os.environ["PATH"] = PATH
     _settle()
+
+
+def _await_single_thread() -> None:
+    """unshare(2) gives a user namespace to one thread alone, and a thread that was joined may not be gone yet."""
+    deadline = time.monotonic() + _THREADS_END_WITHIN
+    while (threads := len(os.listdir("/proc/self/task"))) > 1:
+        if time.monotonic() > deadline:
+            raise SandboxError(f"a program enters its sandbox before it starts threads; this one has {threads}")
+        time.sleep(0.001)
 
 
 def name_hosts(addresses: Mapping[str, str]) -> None:

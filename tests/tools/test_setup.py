@@ -211,7 +211,7 @@ def test_a_python_that_uv_brought_is_used(machine: Machine) -> None:
 def test_an_ordinary_user_is_told_how_to_install_the_missing_programs(machine: Machine) -> None:
     program_at(machine.path / "id", "#!/bin/sh\necho 1000\n")
     program_at(machine.path / "apt-get", '#!/bin/sh\necho "$@" >>"$CALLS"\n')
-    present = "nginx wrk h2load tcpdump tshark ethtool curl openssl ps sysctl unshare mount ip"
+    present = "nginx h2load tcpdump tshark ethtool curl openssl ps sysctl unshare mount ip"
     present += " debootstrap shellcheck strace systemd-analyze"
     for name in present.split():
         program_at(machine.path / name, GOOD)
@@ -219,9 +219,9 @@ def test_an_ordinary_user_is_told_how_to_install_the_missing_programs(machine: M
     assert done.returncode == 1
     assert done.stderr == (
         "system: some programs are missing; please run: "
-        "sudo apt-get install --no-install-recommends hey iproute2 tcpreplay\n"
+        "sudo apt-get install --no-install-recommends iproute2 tcpreplay wrk\n"
     )
-    for name in ("hey", "tc", "tcpreplay"):
+    for name in ("tc", "tcpreplay", "wrk"):
         program_at(machine.path / name, GOOD)
     assert machine.run("system.sh").returncode == 0
     assert machine.called() == []

@@ -78,3 +78,35 @@ def test_the_machine_keeps_its_names() -> None:
         assert "10.1.0.5 test.internal" in process.communicate(timeout=30)[0]
 
     assert Path("/etc/hosts").read_bytes() == before
+
+
+_THREADS = """
+import sys, threading
+from lab.network import sandbox
+hold = threading.Event()
+threads = [threading.Thread(target=hold.wait, daemon=True) for _ in range(8)]
+for one in threads: one.start()
+if sys.argv[1] == "ended":
+    hold.set()
+    for one in threads: one.join()
+try:
+    sandbox.enter()
+except sandbox.SandboxError as error:
+    sys.exit(str(error))
+print("inside")
+"""
+
+
+def _with_threads(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False, timeout=30)
+
+
+def test_threads_that_were_joined_do_not_matter_to_an_ordinary_user() -> None:
+    user = ("unshare", "--user", "--map-user=1000", "--map-group=1000", sys.executable, "-c", _THREADS, "ended")
+    assert {_with_threads(*user).stdout for _ in range(20)} == {"inside\n"}
+
+
+def test_other_threads_are_no_company_for_a_sandbox() -> None:
+    done = _with_threads(sys.executable, "-c", _THREADS, "alive")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "a program enters its sandbox before it starts threads; this one has 9\n"
