@@ -22,7 +22,7 @@ machine that came up is told of before the next look reads the API: that look ca
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -165,13 +165,9 @@ class Fabric:
             seen = see(self._ec2)
             self._log_idle(seen.mirroring)
             self._take_away(seen.instances)
-            leaving = [one for one in seen.instances.values() if not _stays(one)]
-            for instance in seen.instances.values():
-                if instance not in leaving:
-                    self._treat(instance)
+            self._treat(one for one in seen.instances.values() if _stays(one))
             self._mirror(seen.mirroring, seen.balancers)
-            for instance in leaving:  # now that nothing is sent to it any more
-                self._treat(instance)
+            self._treat(one for one in seen.instances.values() if not _stays(one))  # now that nothing is sent to them
             for name in self._up - seen.instances.keys():
                 self._halt(self._hosts.hosts[name], "")
 
@@ -192,19 +188,20 @@ class Fabric:
 
     # Instances
 
-    def _treat(self, instance: Instance) -> None:
-        name = instance.host.instance
-        if name in self._tasks:
-            return
-        if _stays(instance):
-            if name in self._up:
-                self._follow(instance.host)
-            else:
-                self._boot(instance.host)
-        elif name in self._up and instance.state not in _ALIVE:
-            self._halt(self._hosts.hosts[name], _ENDS.get(instance.state, ""))
-        elif instance.state in _ENDS:
-            self._cloud.report_machine(name, _ENDS[instance.state])
+    def _treat(self, instances: Iterable[Instance]) -> None:
+        for instance in instances:
+            name = instance.host.instance
+            if name in self._tasks:
+                continue
+            if _stays(instance):
+                if name in self._up:
+                    self._follow(instance.host)
+                else:
+                    self._boot(instance.host)
+            elif name in self._up and instance.state not in _ALIVE:
+                self._halt(self._hosts.hosts[name], _ENDS.get(instance.state, ""))
+            elif instance.state in _ENDS:
+                self._cloud.report_machine(name, _ENDS[instance.state])
 
     def _boot(self, host: Host) -> None:
         answer = self._ec2.describe_instance_attribute(InstanceId=host.instance, Attribute="userData")
