@@ -137,8 +137,8 @@ def emulator(
     main: socket.socket | None = None,
 ) -> Iterator[Emulator]:
     """A fresh account 123456789012 in eu-west-1. `auth`: IAM policies are enforced. `pace`: how many times as fast the
-    waits of AWS's services pass. `main`: a socket that listens on 127.0.0.1, if the port has to be known before; the
-    emulator answers on `listeners` too. The caller's sockets stay the caller's, to be closed."""
+    waits of AWS's services and of functions pass. `main`: a socket that listens on 127.0.0.1, if the port has to be
+    known before; the emulator answers on `listeners` too. The caller's sockets stay the caller's, to be closed."""
     if not PYTHON.exists():
         raise EmulatorError(f"{PYTHON} is missing: `make setup` makes it")
     options = ["--pace", str(pace), *(["--auth"] if auth else []), *(["--live"] if live else [])]

@@ -46,7 +46,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--live", action="store_true", help="instances live, the bus learns of changes, groups act")
     parser.add_argument(
-        "--pace", type=float, default=1.0, help="how many times as fast the waits of AWS's services pass"
+        "--pace",
+        type=float,
+        default=1.0,
+        help="how many times as fast the waits of AWS's services and of functions pass",
     )
     parser.add_argument("--auth", action="store_true", help="enforce IAM policies")
     parser.add_argument("--parent", type=int, help="the process that starts this one, to end with it")
@@ -110,7 +113,7 @@ def application(auth: bool, live: bool = False, pace: float = 1.0) -> Any:
     from ministack.app import app  # type: ignore[import-not-found]
 
     from lab.cloud import authority, conditions, delivery, doors, hooks, provisioning
-    from lab.cloud.ministack import adapter, automatic
+    from lab.cloud.ministack import adapter, automatic, pauses
 
     hooks.check_release()
     adapter.strict(adapter.MODEL, live)
@@ -120,6 +123,8 @@ def application(auth: bool, live: bool = False, pace: float = 1.0) -> Any:
     if auth:
         authority.teach()
     delivery.open_doors(live)
+    if pace != 1.0:
+        pauses.shorten(pace)
     served = doors.beside(app)
     return automatic.live(served, pace) if live else served
 

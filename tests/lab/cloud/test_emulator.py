@@ -1,14 +1,10 @@
 """A running emulator itself: where it listens, what its functions find, and its own end."""
 
-import io
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import zipfile
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +13,10 @@ import pytest
 
 from lab.cloud.emulator import ROOT, Emulator, emulator
 from lab.cloud.events import ACCOUNT, REGION
+from tests.lab.cloud.functions import answer, zipped
 from tests.waiting import until
 
 type Template = dict[str, Any]
-
-ROLE = f"arn:aws:iam::{ACCOUNT}:role/any"
 
 PROBE = """
 import importlib.util, sys
@@ -29,14 +24,6 @@ def handler(event, context):
     found = {name: importlib.util.find_spec(name) for name in ("mirroring", "lab")}
     return {"found": {name: spec.origin if spec else None for name, spec in found.items()}, "path": sys.path}
 """
-
-
-def zipped(files: Mapping[str, str]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, text in files.items():
-            archive.writestr(name, text)
-    return buffer.getvalue()
 
 
 # Its own affairs
@@ -109,22 +96,14 @@ def test_it_answers_on_other_sockets_too_and_where_it_is_told_to() -> None:
 
 @pytest.mark.parametrize("with_layer", [True, False])
 def test_a_function_finds_our_package_in_its_layer_or_not_at_all(cloud: Emulator, with_layer: bool) -> None:
-    client, name = cloud.client("lambda"), f"probe-{with_layer}".lower()
-    layer = client.publish_layer_version(
+    name = f"probe-{with_layer}".lower()
+    layer = cloud.client("lambda").publish_layer_version(
         LayerName=name,
         Content={"ZipFile": zipped({"python/mirroring/__init__.py": ""})},
         CompatibleRuntimes=["python3.13"],
     )["LayerVersionArn"]
-    client.create_function(
-        FunctionName=name,
-        Runtime="python3.13",
-        Role=ROLE,
-        Handler="app.handler",
-        Code={"ZipFile": zipped({"app.py": PROBE})},
-        Layers=[layer] if with_layer else [],
-    )
-    answer = json.loads(client.invoke(FunctionName=name)["Payload"].read())
-    assert answer["found"]["lab"] is None
-    assert str(ROOT) not in answer["path"] and str(ROOT / "layers/mirroring") not in answer["path"]
-    origin = answer["found"]["mirroring"]
+    told = answer(cloud, name, PROBE, [layer] if with_layer else [])
+    assert told["found"]["lab"] is None
+    assert str(ROOT) not in told["path"] and str(ROOT / "layers/mirroring") not in told["path"]
+    origin = told["found"]["mirroring"]
     assert ("layer_0/python/mirroring" in origin) if with_layer else origin is None
