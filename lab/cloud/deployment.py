@@ -18,6 +18,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from lab.cloud.emulator import Emulator
@@ -99,20 +100,22 @@ def _overrides(parameters: Mapping[str, str]) -> list[str]:
 
 
 def _sam(folder: Path, command: str, arguments: Sequence[str], environment: Mapping[str, str]) -> str:
-    """Builders look for python3.13 on PATH. The SAM CLI's own files go to the folder; pip's cache stays in use."""
+    """Builders look for python3.13 on PATH. The SAM CLI's own files go to the folder, and what it leaves among temporary
+    ones goes with it; pip's cache stays in use."""
     own = {"SAM_CLI_TELEMETRY": "0", "__SAM_CLI_APP_DIR": str(folder / "sam"), "NO_COLOR": "1"}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        [str(SAM), command, "--config-file", str(CONFIG), *arguments],
-        cwd=folder,
-        env={**os.environ, **environment, **own, "PATH": path},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=_PATIENCE,
-    )
+    with TemporaryDirectory(prefix="sam-") as scratch:
+        done = subprocess.run(
+            [str(SAM), command, "--config-file", str(CONFIG), *arguments],
+            cwd=folder,
+            env={**os.environ, **environment, **own, "PATH": path, "TMPDIR": scratch},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=_PATIENCE,
+        )
     if done.returncode:
         raise DeploymentError(f"sam {command} ended with {done.returncode}:\n{done.stdout[-_SHOWN:]}")
     return done.stdout
