@@ -15,6 +15,9 @@ SHELL := /bin/bash
 # Debian keeps nginx, tc and tcpdump where an ordinary user's PATH does not look.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
+# Hundreds of short programs are started: without bytecode each compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := .venv/bin
 TOOLS := $(CURDIR)/.venv/tools
 TYPED := $(wildcard worker/replayer layers/mirroring/mirroring functions lab tests tools)
