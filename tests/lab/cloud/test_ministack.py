@@ -2,16 +2,9 @@
 
 import subprocess
 
-import pytest
-
 from lab.cloud.emulator import PYTHON, ROOT, Emulator
 from lab.images import AMAZON_LINUX
 from tests.lab.cloud.world import World, refused
-
-
-@pytest.fixture
-def world(cloud: Emulator) -> World:
-    return World(cloud.client("ec2"), cloud.client("elbv2"))
 
 
 def test_an_interface_keeps_its_type(world: World) -> None:

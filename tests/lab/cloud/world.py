@@ -11,6 +11,9 @@ type Answer = dict[str, Any]
 
 SERIALS = count(1)  # of names that an account has once
 
+#: What every launch needs, wherever it is.
+IMAGE = {"ImageId": "ami-0123456789abcdef0", "InstanceType": "m5.large"}
+
 
 class World:
     """Short words for what the tests set up, each time anew, in an account that all of them share."""
@@ -27,6 +30,11 @@ class World:
             ImageId="ami-0123456789abcdef0", MinCount=n, MaxCount=n, InstanceType=kind, **place, **more
         )
         return [instance["InstanceId"] for instance in made["Instances"]]
+
+    def small_subnet(self) -> str:
+        """With room for eleven."""
+        made = self.ec2.create_subnet(VpcId=self.vpc, CidrBlock="10.9.240.0/28", AvailabilityZone="eu-west-1c")
+        return str(made["Subnet"]["SubnetId"])
 
     def instance(self, name: str) -> Answer:
         [reservation] = self.ec2.describe_instances(InstanceIds=[name])["Reservations"]

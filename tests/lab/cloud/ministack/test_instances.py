@@ -2,23 +2,8 @@
 
 from typing import Any
 
-import pytest
-
 from lab.cloud.emulator import Emulator
-from tests.lab.cloud.world import SERIALS, World, refused
-
-IMAGE = {"ImageId": "ami-0123456789abcdef0", "InstanceType": "m5.large"}
-
-
-@pytest.fixture
-def world(cloud: Emulator) -> World:
-    return World(cloud.client("ec2"), cloud.client("elbv2"))
-
-
-def small_subnet(world: World) -> str:
-    """With room for eleven."""
-    made = world.ec2.create_subnet(VpcId=world.vpc, CidrBlock="10.9.240.0/28", AvailabilityZone="eu-west-1c")
-    return str(made["Subnet"]["SubnetId"])
+from tests.lab.cloud.world import IMAGE, SERIALS, World, refused
 
 
 def template(world: World, **data: Any) -> str:
@@ -35,7 +20,7 @@ def named(**tags: str) -> list[dict[str, Any]]:
 
 
 def test_as_many_are_launched_as_may_be(world: World) -> None:
-    image = {**IMAGE, "SubnetId": small_subnet(world)}
+    image = {**IMAGE, "SubnetId": world.small_subnet()}
     assert len(world.ec2.run_instances(MinCount=1, MaxCount=3, **image)["Instances"]) == 3
     assert len(world.ec2.run_instances(MinCount=1, MaxCount=50, **image)["Instances"]) == 8
     assert refused(world.ec2.run_instances, MinCount=1, MaxCount=50, **image) == "InsufficientFreeAddressesInSubnet"
@@ -43,7 +28,7 @@ def test_as_many_are_launched_as_may_be(world: World) -> None:
 
 
 def test_each_takes_as_many_addresses_as_it_has_interfaces(world: World) -> None:
-    subnet = small_subnet(world)
+    subnet = world.small_subnet()
     two = [{"DeviceIndex": 0, "SubnetId": subnet}, {"DeviceIndex": 1, "SubnetId": subnet}]
     launch = {**IMAGE, "NetworkInterfaces": two}
     assert refused(world.ec2.run_instances, MinCount=6, MaxCount=6, **launch) == "InsufficientFreeAddressesInSubnet"
@@ -60,7 +45,7 @@ def test_interfaces_have_places_of_their_own(world: World) -> None:
 
 
 def test_a_launch_template_gives_what_the_call_does_not(world: World) -> None:
-    subnet = small_subnet(world)
+    subnet = world.small_subnet()
     name = template(
         world,
         **IMAGE,

@@ -3,23 +3,7 @@
 import base64
 from ipaddress import IPv4Address, IPv4Network
 
-import pytest
-
-from lab.cloud.emulator import Emulator
-from tests.lab.cloud.world import Answer, World, refused
-
-IMAGE = {"ImageId": "ami-0123456789abcdef0", "InstanceType": "m5.large"}
-
-
-@pytest.fixture
-def world(cloud: Emulator) -> World:
-    return World(cloud.client("ec2"), cloud.client("elbv2"))
-
-
-def small_subnet(world: World) -> str:
-    """With room for eleven."""
-    made = world.ec2.create_subnet(VpcId=world.vpc, CidrBlock="10.9.240.0/28", AvailabilityZone="eu-west-1c")
-    return str(made["Subnet"]["SubnetId"])
+from tests.lab.cloud.world import IMAGE, Answer, World, refused
 
 
 def interfaces(world: World, subnet: str) -> list[Answer]:
@@ -28,7 +12,7 @@ def interfaces(world: World, subnet: str) -> list[Answer]:
 
 
 def test_an_address_is_of_its_subnet_and_nobody_elses(world: World) -> None:
-    subnet = small_subnet(world)
+    subnet = world.small_subnet()
     world.ec2.run_instances(MinCount=9, MaxCount=9, SubnetId=subnet, **IMAGE)
     for _ in range(2):
         world.ec2.create_network_interface(SubnetId=subnet)
@@ -41,7 +25,7 @@ def test_an_address_is_of_its_subnet_and_nobody_elses(world: World) -> None:
 
 
 def test_a_launch_that_finds_no_room_leaves_nothing(world: World) -> None:
-    subnet = small_subnet(world)
+    subnet = world.small_subnet()
     launch = {"MinCount": 12, "MaxCount": 12, "SubnetId": subnet, **IMAGE}
     assert refused(world.ec2.run_instances, **launch) == "InsufficientFreeAddressesInSubnet"
     by = [{"Name": "subnet-id", "Values": [subnet]}]
@@ -56,7 +40,7 @@ def test_a_mac_address_is_one_interfaces_own(world: World) -> None:
 
 
 def test_an_instance_has_the_address_and_the_zone_of_its_primary_interface(world: World) -> None:
-    subnet = small_subnet(world)
+    subnet = world.small_subnet()
     [web] = world.launch(NetworkInterfaces=[{"DeviceIndex": 0, "SubnetId": subnet, "PrivateIpAddress": "10.9.240.9"}])
     found = world.instance(web)
     [primary] = found["NetworkInterfaces"]
@@ -67,7 +51,7 @@ def test_an_instance_has_the_address_and_the_zone_of_its_primary_interface(world
 
 
 def test_an_instance_may_start_with_an_interface_that_is_there(world: World) -> None:
-    subnet = small_subnet(world)
+    subnet = world.small_subnet()
     made = world.ec2.create_network_interface(SubnetId=subnet, PrivateIpAddress="10.9.240.10")["NetworkInterface"]
     [web] = world.launch(NetworkInterfaces=[{"DeviceIndex": 0, "NetworkInterfaceId": made["NetworkInterfaceId"]}])
     found = world.instance(web)
