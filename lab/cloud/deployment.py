@@ -100,8 +100,8 @@ def _overrides(parameters: Mapping[str, str]) -> list[str]:
 
 
 def _sam(folder: Path, command: str, arguments: Sequence[str], environment: Mapping[str, str]) -> str:
-    """Builders look for python3.13 on PATH. The SAM CLI's own files go to the folder, and what it leaves among temporary
-    ones goes with it; pip's cache stays in use."""
+    """Builders look for python3.13 on PATH. The SAM CLI's own files go to the folder; pip's cache stays in use. Of its
+    temporary ones it leaves some."""
     own = {"SAM_CLI_TELEMETRY": "0", "__SAM_CLI_APP_DIR": str(folder / "sam"), "NO_COLOR": "1"}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with TemporaryDirectory(prefix="sam-") as scratch:

@@ -80,10 +80,14 @@ def _environment() -> dict[str, str]:
 
 
 class Room:
-    """A clean root over a base. `mounts` are folders of this machine, and where they are seen, read-only."""
+    """A clean root over a base. `mounts` are folders of this machine, and where they are seen, read-only.
 
-    def __init__(self, base: Path, folder: Path, mounts: dict[Path, str]) -> None:
-        self._base, self._folder = base, folder
+    `kept` is what another room was left like, on top of the base.
+    """
+
+    def __init__(self, base: Path, folder: Path, mounts: dict[Path, str], kept: Path | None = None) -> None:
+        self._lower = f"{kept}:{base}" if kept else str(base)
+        self._folder = folder
         self._mounts = {Path(sys.base_prefix): sys.base_prefix, **mounts}
 
     def __enter__(self) -> Self:
@@ -92,7 +96,7 @@ class Room:
         with ExitStack() as undo:
             self._first = undo.enter_context(
                 subprocess.Popen(
-                    [*_UNSHARE, "sh", "-euc", _ENTER, "room", str(self._folder), str(self._base), *mounts],
+                    [*_UNSHARE, "sh", "-euc", _ENTER, "room", str(self._folder), self._lower, *mounts],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     env=_environment(),
@@ -115,6 +119,11 @@ class Room:
         enter = ["nsenter", f"--target={self._inside}", "--mount", "--net", "--pid", f"--wdns={self._folder}/root"]
         path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         return [*enter, "chroot", ".", "env", "-i", path, "HOME=/root", *words]
+
+    def keep(self, target: Path) -> None:
+        """Copy to a new folder what differs from the base."""
+        enter = ["nsenter", f"--target={self._inside}", "--mount"]
+        subprocess.run([*enter, "cp", "-a", str(self._folder / "upper"), str(target)], check=True)
 
     def run(self, *words: str, check: bool = True, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command in the room; its output, errors included."""

@@ -194,13 +194,15 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both layers for the architecture that is not this machine's, built by SAM side by side."""
     made = tmp_path_factory.mktemp("foreign")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    scratch = tmp_path_factory.mktemp("scratch")  # SAM leaves folders there
     own = {"SAM_CLI_TELEMETRY": "0", "__SAM_CLI_APP_DIR": str(made / "sam"), "AWS_DEFAULT_REGION": "eu-west-1"}
+    own |= {"PATH": path, "TMPDIR": str(scratch)}
     overrides = [f"{name}={OTHER}" for name in PARAMETERS]
     running = [
         subprocess.Popen(
             [SAM, "build", layer, "--no-cached", *places(made / layer), "--parameter-overrides", *overrides],
             cwd=made,
-            env={**os.environ, **own, "PATH": path},
+            env={**os.environ, **own},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
