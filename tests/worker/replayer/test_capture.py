@@ -252,6 +252,7 @@ def test_pcapng_frame_of_an_unknown_interface_is_damage(tmp_path: Path) -> None:
         (gzip.compress(b"GET / HTTP/1.1\r\n"), "this is no pcap or pcapng file"),
         (gzip.compress(b""), "the file is empty"),
     ],
+    ids=["empty", "text", "packed text", "packed nothing"],  # gzip writes the time: no name for a test
 )
 def test_what_is_no_capture_is_said_at_once(tmp_path: Path, content: bytes, what: str) -> None:
     (tmp_path / "a").write_bytes(content)
