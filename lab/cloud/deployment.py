@@ -44,11 +44,11 @@ class DeploymentError(Exception):
     pass
 
 
-def build(folder: Path) -> Path:
+def build(folder: Path, architectures: Mapping[str, str] = ARCHITECTURES) -> Path:
     """What `sam build` makes of the project, anew; the path of the built template."""
     target = folder / "build"
     places = ["--template-file", str(TEMPLATE), "--build-dir", str(target), "--no-cached"]
-    _sam(folder, "build", [*places, *_overrides(ARCHITECTURES)], {"AWS_DEFAULT_REGION": REGION})
+    _sam(folder, "build", [*places, *_overrides(architectures)], {"AWS_DEFAULT_REGION": REGION})
     return target / "template.yaml"
 
 

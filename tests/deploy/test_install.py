@@ -48,22 +48,27 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def layers(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
-    """What an instance has after it fetched and unpacked the layer, whole and slim: Lambda keeps it as a zip.
-
-    A zip loses files' rights and dates. The slim one lacks what botocore knows of services that no worker calls: more
-    than half of 3,500 files, which each installation would copy and hash.
-    """
+def layer(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What an instance has after it fetched and unpacked the layer: Lambda keeps it as a zip, which loses files' rights
+    and dates."""
     folder = tmp_path_factory.mktemp("layer")
     content = built.parent / "WorkerLayer"
     with zipfile.ZipFile(folder / "layer.zip", "w", zipfile.ZIP_STORED) as archive:
         for path in sorted(content.rglob("*")):
             archive.write(path, path.relative_to(content))
     with zipfile.ZipFile(folder / "layer.zip") as archive:
-        archive.extractall(folder / "whole")
-    shutil.copytree(folder / "whole", folder / "slim", copy_function=os.link, ignore=_other_services)
-    yield folder / "whole", folder / "slim"
+        archive.extractall(folder / "unpacked")
+    yield folder / "unpacked"
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def slim(layer: Path) -> Path:
+    """Without what botocore knows of services that no worker calls: more than half of the layer's 3,500 files, which
+    each installation would copy and hash."""
+    folder = layer.with_name("slim")
+    shutil.copytree(layer, folder, copy_function=os.link, ignore=_other_services)
+    return folder
 
 
 def _other_services(folder: str, names: list[str]) -> list[str]:
@@ -82,24 +87,24 @@ def furnished(base: Path, folder: Path, layer: Path, kept: Path | None = None) -
 
 
 @pytest.fixture
-def whole(base: Path, layers: tuple[Path, Path], tmp_path: Path) -> Iterator[Room]:
+def whole(base: Path, layer: Path, tmp_path: Path) -> Iterator[Room]:
     """A clean machine with the layer as it is shipped."""
-    with furnished(base, tmp_path / "room", layers[0]) as made:
+    with furnished(base, tmp_path / "room", layer) as made:
         yield made
 
 
 @pytest.fixture
-def room(base: Path, layers: tuple[Path, Path], tmp_path: Path) -> Iterator[Room]:
+def room(base: Path, slim: Path, tmp_path: Path) -> Iterator[Room]:
     """A clean machine."""
-    with furnished(base, tmp_path / "room", layers[1]) as made:
+    with furnished(base, tmp_path / "room", slim) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def kept(base: Path, layers: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def kept(base: Path, slim: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What a first installation leaves on a clean machine."""
     folder = tmp_path_factory.mktemp("installed")
-    with furnished(base, folder / "room", layers[1]) as made:
+    with furnished(base, folder / "room", slim) as made:
         code, said = install(made, "--no-start")
         assert code == 0, said
         made.keep(folder / "kept")
@@ -108,9 +113,9 @@ def kept(base: Path, layers: tuple[Path, Path], tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture
-def installed(base: Path, layers: tuple[Path, Path], kept: Path, tmp_path: Path) -> Iterator[Room]:
+def installed(base: Path, slim: Path, kept: Path, tmp_path: Path) -> Iterator[Room]:
     """A machine where it has been installed, and not been started."""
-    with furnished(base, tmp_path / "room", layers[1], kept) as made:
+    with furnished(base, tmp_path / "room", slim, kept) as made:
         yield made
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lab.cloud.deployment import ARCHITECTURE, ARCHITECTURES, CONFIG, SAM
+from lab.cloud.deployment import ARCHITECTURE, ARCHITECTURES, build
 from lab.cloud.intrinsics import TemplateError
 from lab.cloud.stack import Stack
 from replayer import __version__
-from tests.deploy.given import REQUIRED, ROOT, TEMPLATE
+from tests.deploy.given import REQUIRED, ROOT
 from tools.architectures import PARAMETERS, pinned
 
 MIB = 1 << 20
@@ -191,32 +191,8 @@ print(replayer.__file__)
 
 @pytest.fixture(scope="module")
 def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both layers for the architecture that is not this machine's, built by SAM side by side."""
-    made = tmp_path_factory.mktemp("foreign")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    scratch = tmp_path_factory.mktemp("scratch")  # SAM leaves folders there
-    own = {"SAM_CLI_TELEMETRY": "0", "__SAM_CLI_APP_DIR": str(made / "sam"), "AWS_DEFAULT_REGION": "eu-west-1"}
-    own |= {"PATH": path, "TMPDIR": str(scratch)}
-    overrides = [f"{name}={OTHER}" for name in PARAMETERS]
-    running = [
-        subprocess.Popen(
-            [SAM, "build", layer, "--no-cached", *places(made / layer), "--parameter-overrides", *overrides],
-            cwd=made,
-            env={**os.environ, **own},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for layer in SOURCES
-    ]
-    told = [process.communicate(timeout=300)[0] for process in running]
-    assert [process.returncode for process in running] == [0, 0], "\n".join(told)[-4000:]
-    return made
-
-
-def places(target: Path) -> list[str]:
-    return ["--config-file", str(CONFIG), "--template-file", str(TEMPLATE), "--build-dir", str(target)]
+    """What is built for the architecture that is not this machine's."""
+    return build(tmp_path_factory.mktemp("foreign"), dict.fromkeys(PARAMETERS, OTHER)).parent
 
 
 def machines(layer: Path) -> dict[str, str]:
@@ -241,7 +217,7 @@ def test_compiled_modules_are_of_the_other_machine_when_it_is_built_for(
     folder: Path, foreign: Path, layer: str
 ) -> None:
     """The template's default is not what this machine may be, and wheels differ from one architecture to the other."""
-    made = machines(foreign / layer / layer)
+    made = machines(foreign / layer)
     assert set(made.values()) == {OTHER}
     assert {name.partition(".")[0] for name in made} == {name.partition(".")[0] for name in machines(folder / layer)}
 
@@ -251,11 +227,11 @@ def test_a_layer_of_the_other_architecture_holds_the_same_packages(folder: Path,
     def packages(layer: Path) -> set[tuple[str, str]]:
         return {(each.name, each.version) for each in importlib.metadata.distributions(path=[str(layer / "python")])}
 
-    assert packages(foreign / layer / layer) == packages(folder / layer)
+    assert packages(foreign / layer) == packages(folder / layer)
 
 
 def test_the_control_planes_layer_is_small_on_the_other_architecture_too(foreign: Path, tmp_path: Path) -> None:
-    assert zipped(foreign / "MirroringLayer/MirroringLayer", tmp_path / "layer.zip") <= SMALL
+    assert zipped(foreign / "MirroringLayer", tmp_path / "layer.zip") <= SMALL
 
 
 # That they are deployed as they were built
