@@ -60,7 +60,7 @@ class Stage:
 @pytest.fixture(scope="module")
 def stage(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("deploy")
-    with emulator(pace=10) as cloud:
+    with emulator() as cloud:
         account = Account(cloud, STACK)
         stage = Stage(account, Deployment(cloud, STACK, built, folder), folder, account.inventory())
         stage.early = account.launch(PRODUCTION)
